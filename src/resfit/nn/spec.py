@@ -1,0 +1,174 @@
+"""What a residual network is: a frozen description, without torch, that everything else is derived from."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self, final, get_args
+
+from resfit.errors import UsageError, nearest
+
+Block = Literal["basic", "bottleneck", "article"]
+Order = Literal["post", "pre", "none"]
+Shortcut = Literal["identity", "zero_pad", "projection", "projection_always", "avgpool", "none"]
+Stem = Literal["imagenet", "deep", "tiered", "cifar"]
+NormKind = Literal["batch", "batch_leading", "group", "none"]
+ActivationKind = Literal[
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
+    "hardswish", "softplus", "tanh", "sigmoid", "sin", "identity",
+]  # fmt: skip
+
+BLOCK_CONVOLUTIONS = {"basic": 2, "bottleneck": 3, "article": 3}
+BOTTLENECK_REDUCTION = 4
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec:
+    """A residual network of the ResNet family; `dataclasses.replace` changes it, `plan` lays it out.
+
+    depths, widths, strides: a value a stage; a width is the channel count of the stage's sums.
+    block: basic (He et al. 2015, fig. 5 left), bottleneck (right), article (1x1, 3x3, norm, 1x1).
+    order: where the activation stands to the sum: post (He 2015), pre (He 2016), none (no activation after
+        the sum, as the article prints it).
+    mid_ratio: inner channels over the standard ones (a quarter of the width in a bottleneck, else the width);
+        2.0 is wide_resnet50_2, and with 32 groups resnext50_32x4d.
+    stride_in: which bottleneck convolution carries the stride: 1x1 (He 2015) or 3x3 (torchvision).
+    stem: imagenet (7x7/2, max pool), deep (three 3x3, ResNet-D), tiered (deep, growing), cifar (3x3).
+    shortcut: identity (shapes may not change), zero_pad (option A), projection (B), projection_always (C),
+        avgpool (ResNet-D), none (the plain twin).
+    norm: batch, group, none, or batch_leading: only those that lead a pre-activation, which cannot fold.
+    drop_path: rate of the last block; earlier ones rise to it linearly (Huang et al. 2016).
+    inner_widths: [stage][block][convolution] output channels of all but each branch's last convolution,
+        once pruned.
+    shortcut_pads: [stage] channels added (before, after) by a zero-pad shortcut, once pruned.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    block: Block = "basic"
+    order: Order = "post"
+    mid_ratio: float = 1.0
+    groups: int = 1
+    stride_in: Literal["1x1", "3x3"] = "3x3"
+    stem: Stem = "imagenet"
+    stem_width: int = 64
+    shortcut: Shortcut = "projection"
+    activation: ActivationKind = "relu"
+    norm: NormKind = "batch"
+    bias: bool = False
+    se_ratio: float = 0.0
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    zero_gamma: bool = False
+    num_classes: int = 1000
+    in_channels: int = 3
+    inner_widths: tuple[tuple[tuple[int, ...], ...], ...] | None = None
+    shortcut_pads: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}", hint=nearest(str(getattr(self, name)), get_args(kind))
+                )
+        stages = len(self.depths)
+        if not stages or len(self.widths) != stages or len(self.strides) != stages:
+            raise UsageError(
+                f"depths {self.depths}, widths {self.widths} and strides {self.strides} need one value a stage"
+            )
+        counts = (*self.depths, *self.widths, *self.strides, self.groups, self.stem_width)
+        if min(counts) < 1 or self.num_classes < 1 or self.in_channels < 1:
+            raise UsageError("depths, widths, strides, groups, classes and channels must be at least 1")
+        if not 0 < self.mid_ratio <= 64:
+            raise UsageError(f"mid_ratio is {self.mid_ratio}, expected more than 0 and at most 64")
+        for name in ("se_ratio", "drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 0 and less than 1")
+        self._validate_pruned()
+        for stage in range(stages):
+            for block in range(self.depths[stage]):
+                self._validate_block(stage, block)
+
+    def _validate_pruned(self) -> None:
+        if self.inner_widths is not None:
+            shape = tuple(tuple(len(block) for block in stage) for stage in self.inner_widths)
+            inner = BLOCK_CONVOLUTIONS[self.block] - 1
+            if shape != tuple((inner,) * depth for depth in self.depths):
+                raise UsageError(f"inner_widths must give {inner} widths for each block of depths {self.depths}")
+        if self.shortcut_pads is not None and len(self.shortcut_pads) != len(self.depths):
+            raise UsageError(f"shortcut_pads has {len(self.shortcut_pads)} pairs for {len(self.depths)} stages")
+
+    def _validate_block(self, stage: int, block: int) -> None:
+        inner = self.inner(stage, block)
+        if min(inner) < 1 or (self.block == "bottleneck" and any(width % self.groups for width in inner)):
+            raise UsageError(
+                f"stage {stage + 1} has inner widths {inner}, which {self.groups} groups do not divide"
+            )
+        before, after = self.block_channels(stage, block)
+        changes = before != after or self.block_stride(stage, block) != 1
+        if self.shortcut == "identity" and changes:
+            raise UsageError(
+                f"an identity shortcut cannot go from {before} to {after} channels in stage {stage + 1}",
+                hint="use shortcut='projection' or 'zero_pad'",
+            )
+        if self.shortcut == "zero_pad" and sum(self.pads(stage, block)) != after - before:
+            raise UsageError(
+                f"a zero-pad shortcut cannot go from {before} to {after} channels in stage {stage + 1}",
+                hint="widths may not shrink from stage to stage, and shortcut_pads must add up to the difference",
+            )
+
+    def block_channels(self, stage: int, block: int) -> tuple[int, int]:
+        """Channels (before, after) of a block."""
+        if block:
+            return self.widths[stage], self.widths[stage]
+        return (self.widths[stage - 1] if stage else self.stem_width), self.widths[stage]
+
+    def block_stride(self, stage: int, block: int) -> int:
+        """A stage's first block carries its stride."""
+        return 1 if block else self.strides[stage]
+
+    def inner(self, stage: int, block: int) -> tuple[int, ...]:
+        """Output channels of all but the last convolution of a branch."""
+        if self.inner_widths is not None:
+            return self.inner_widths[stage][block]
+        standard = self.widths[stage] // (BOTTLENECK_REDUCTION if self.block == "bottleneck" else 1)
+        return (round(standard * self.mid_ratio),) * (BLOCK_CONVOLUTIONS[self.block] - 1)
+
+    def pads(self, stage: int, block: int) -> tuple[int, int]:
+        """Zero channels (before, after) that a zero-pad shortcut adds."""
+        if block == 0 and self.shortcut_pads is not None:
+            return self.shortcut_pads[stage]
+        before, after = self.block_channels(stage, block)
+        added = max(after - before, 0)
+        return added // 2, added - added // 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The spec that `to_dict` wrote; an unknown or missing field is a UsageError."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                raise UsageError(f"unknown field {name!r} of a ResNetSpec", hint=nearest(name, fields))
+        try:
+            return cls(**{name: _tuples(value) for name, value in values.items()})
+        except TypeError as error:
+            raise UsageError(f"not a ResNetSpec: {error}") from error
+
+
+_CHOICES = {
+    "block": Block,
+    "order": Order,
+    "stride_in": Literal["1x1", "3x3"],
+    "stem": Stem,
+    "shortcut": Shortcut,
+    "activation": ActivationKind,
+    "norm": NormKind,
+}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
