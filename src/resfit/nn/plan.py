@@ -30,7 +30,6 @@ class Norm:
     name: str
     kind: str
     channels: int
-    zero: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +120,7 @@ class Residual:
     plain: bool
     post: tuple["Operation", ...]
     drop_path: float
+    zero_gamma: bool
 
     @property
     def shortcut_reads_pre(self) -> bool:
@@ -173,13 +173,11 @@ def children(operation: Operation) -> tuple[Operation, ...]:
     return ()
 
 
-def _norm(
-    spec: ResNetSpec, name: str, channels: int, *, leading: bool = False, zero: bool = False
-) -> list[Operation]:
+def _norm(spec: ResNetSpec, name: str, channels: int, *, leading: bool = False) -> list[Operation]:
     if spec.norm == "none" or (spec.norm == "batch_leading" and not leading):
         return []
     kind = "group" if spec.norm == "group" else "batch"
-    return [Norm(name=name, kind=kind, channels=channels, zero=zero)]
+    return [Norm(name=name, kind=kind, channels=channels)]
 
 
 def _stem(spec: ResNetSpec) -> list[Operation]:
@@ -233,6 +231,7 @@ def _residual(spec: ResNetSpec, stage: int, block: int, drop_path: float) -> Res
         plain=spec.shortcut == "none",
         post=tuple(post),
         drop_path=drop_path,
+        zero_gamma=spec.zero_gamma,
     )
 
 
@@ -274,7 +273,7 @@ def _branch(spec: ResNetSpec, stage: int, block: int) -> list[Operation]:
         elif index < last:
             operations += _between(spec, number, convolution.out_channels)
         else:
-            operations += _norm(spec, f"bn{number}", convolution.out_channels, zero=spec.zero_gamma)
+            operations += _norm(spec, f"bn{number}", convolution.out_channels)
     if spec.se_ratio:
         channels = convolutions[-1].out_channels
         reduced = _divisible(channels * spec.se_ratio, 8)

@@ -1,0 +1,185 @@
+"""The residual network as a torch module, built operation by operation from its plan."""
+
+from collections.abc import Callable, Sequence
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resfit.nn import plan as layout
+from resfit.nn.spec import ResNetSpec
+
+GROUP_CHANNELS = 16  # channels a group, Wu and He 2018, table 3
+
+
+class Sin(nn.Module):
+    """sin(x) element by element."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+class GlobalPool(nn.Module):
+    """Mean over all pixels: (N, C, H, W) to (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class ZeroPad(nn.Module):
+    """Option A shortcut: every stride-th pixel, zero channels before and after (He et al. 2015, 3.3)."""
+
+    def __init__(self, stride: int, before: int, after: int):
+        super().__init__()
+        self.stride, self.before, self.after = stride, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(x, (0, 0, 0, 0, self.before, self.after))
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the pooled map (Hu et al. 2018); parameter names are timm's."""
+
+    def __init__(self, channels: int, reduced: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, reduced, 1)
+        self.fc2 = nn.Conv2d(reduced, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * torch.sigmoid(gates)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a sample's branch in training, keeping the expectation (Huang et al. 2016)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.rate:
+            return x
+        kept = x.new_empty((len(x), 1, 1, 1)).bernoulli_(1 - self.rate)
+        return x * kept / (1 - self.rate)
+
+
+class Residual(nn.Module):
+    """Where two paths meet: post(shortcut + drop_path(branch(pre(x))))."""
+
+    def __init__(self, operation: layout.Residual):
+        super().__init__()
+        self.operation = operation
+        for part in layout.children(operation):
+            self.add_module(part.name, build_module(part))
+        self.drop_path = DropPath(operation.drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        operation = self.operation
+        y = self._run(operation.pre, x)
+        branch = self._run(operation.branch, y)
+        if operation.plain:
+            return self._run(operation.post, branch)
+        shortcut = y if operation.shortcut_reads_pre else x
+        if operation.shortcut is not None:
+            shortcut = self.downsample(shortcut)
+        return self._run(operation.post, shortcut + self.drop_path(branch))
+
+    def _run(self, parts: Sequence[layout.Operation], x: Tensor) -> Tensor:
+        for part in parts:
+            x = self._modules[part.name](x)  # type: ignore[misc]
+        return x
+
+
+class ResNet(nn.Module):
+    """Any network a ResNetSpec describes: (N, in_channels, H, W) normalised floats to (N, num_classes) logits.
+
+    The state dict has torchvision's names, and timm's where torchvision has none (deep stems, se).
+    """
+
+    def __init__(self, spec: ResNetSpec):
+        super().__init__()
+        self.spec = spec
+        for operation in layout.plan(spec):
+            self.add_module(operation.name, build_module(operation))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits; `taps`, if given, receives the output of each top-level part by name."""
+        for name, part in self.named_children():
+            x = part(x)
+            if taps is not None:
+                taps[name] = x
+        return x
+
+    def reset_parameters(self) -> None:
+        """He initialisation, fan out (He et al. 2015b); with zero_gamma each branch starts at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Residual) and module.operation.zero_gamma:
+                last = [op for op in module.operation.branch if not isinstance(op, layout.SqueezeExcite)][-1]
+                nn.init.zeros_(module.get_submodule(last.name).weight)  # type: ignore[arg-type]
+
+
+def build_module(operation: layout.Operation) -> nn.Module:
+    """The torch module of one operation of a plan."""
+    return _BUILDERS[type(operation)](operation)
+
+
+def _norm(operation: layout.Norm) -> nn.Module:
+    if operation.kind == "batch":
+        return nn.BatchNorm2d(operation.channels)
+    return nn.GroupNorm(operation.channels // gcd(operation.channels, GROUP_CHANNELS), operation.channels)
+
+
+def _sequence(operation: layout.Sequence) -> nn.Module:
+    module = nn.Sequential()
+    for part in operation.operations:
+        module.add_module(part.name, build_module(part))
+    return module
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "prelu": nn.PReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "celu": nn.CELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hardswish": nn.Hardswish,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "sin": Sin,
+    "identity": nn.Identity,
+}
+
+_BUILDERS: dict[type, Callable[[Any], nn.Module]] = {
+    layout.Convolution: lambda op: nn.Conv2d(
+        op.in_channels, op.out_channels, op.kernel, op.stride, op.kernel // 2, groups=op.groups, bias=op.bias
+    ),
+    layout.Norm: _norm,
+    layout.Activation: lambda op: ACTIVATIONS[op.kind](),
+    layout.MaxPool: lambda _: nn.MaxPool2d(3, stride=2, padding=1),
+    layout.AveragePool: lambda op: nn.AvgPool2d(op.kernel, ceil_mode=True, count_include_pad=False),
+    layout.ZeroPad: lambda op: ZeroPad(op.stride, op.before, op.after),
+    layout.SqueezeExcite: lambda op: SqueezeExcite(op.channels, op.reduced),
+    layout.Dropout: lambda op: nn.Dropout(op.rate),
+    layout.GlobalPool: lambda _: GlobalPool(),
+    layout.Linear: lambda op: nn.Linear(op.in_features, op.out_features),
+    layout.Sequence: _sequence,
+    layout.Residual: Residual,
+}
