@@ -75,5 +75,6 @@ class BudgetNotMet(ResfitError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known names, for messages about unknown ones."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    begun = [other for other in known if len(name) > 2 and other.startswith(name)]
+    close = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"

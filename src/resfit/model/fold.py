@@ -1,0 +1,79 @@
+"""Batch norms folded into the convolutions before them: the same answers from fewer operations."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from resfit.errors import ModelError
+from resfit.model.model import Model
+from resfit.nn import plan as layout
+
+EPSILON = nn.BatchNorm2d(1).eps
+
+
+def fold(model: Model) -> Model:
+    """The same function without the batch norms that follow a convolution; every convolution has a bias.
+
+    The norm is "none" afterwards, or "batch_leading" in a pre-activation network, whose leading norms stay.
+    Running statistics are used, so the answers are those of evaluation mode (to rounding). A network without
+    batch norms, or with group norms, is returned as it is. A model with encodings or activation ranges, which
+    speak of the tensors before folding, is a ModelError.
+    """
+    spec = model.spec
+    if spec.norm != "batch":
+        return model
+    if model.encodings or model.activation_ranges:
+        raise ModelError("a model with encodings or activation ranges cannot be folded", hint="fold it first")
+    folded = dataclasses.replace(spec, norm="batch_leading" if spec.order == "pre" else "none", bias=True)
+    kept = {
+        name for name, operation in layout.walk(layout.plan(folded)) if isinstance(operation, layout.Norm)
+    }
+    norms = {conv: norm for conv, norm in _followed(layout.plan(spec), "") if norm not in kept}
+    weights: dict[str, Tensor] = {}
+    for name, operation in layout.walk(layout.plan(folded)):
+        if isinstance(operation, layout.Convolution):
+            weight, bias = _folded(model, name, norms.get(name))
+            weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    gone = tuple(f"{norm}." for norm in norms.values())
+    rest = {name: tensor for name, tensor in model.weights.items() if not name.startswith(gone)}
+    return dataclasses.replace(model, spec=folded, weights={**rest, **weights})
+
+
+def _followed(operations: tuple[layout.Operation, ...], prefix: str) -> Iterator[tuple[str, str]]:
+    """Pairs of a convolution and the norm that directly follows it."""
+    previous: str | None = None
+    for operation in operations:
+        name = prefix + operation.name
+        if isinstance(operation, layout.Norm) and previous is not None:
+            yield previous, name
+        previous = _last_convolution(operation, name)
+        yield from _followed(layout.children(operation), name + ".")
+
+
+def _last_convolution(operation: layout.Operation, name: str) -> str | None:
+    """The convolution whose output an operation gives, if it does: itself, or the last of a sequence."""
+    if isinstance(operation, layout.Convolution):
+        return name
+    if isinstance(operation, layout.Sequence):
+        last = operation.operations[-1]
+        return _last_convolution(last, f"{name}.{last.name}")
+    return None
+
+
+def _folded(model: Model, convolution: str, norm: str | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the norm in it, computed in double precision."""
+    kernel = model.weights[f"{convolution}.weight"]
+    weight = kernel.double()
+    zeros = torch.zeros(len(weight), dtype=torch.float64)
+    bias = model.weights.get(f"{convolution}.bias", zeros).double()
+    if norm is not None:
+        gamma, beta, mean, variance = (
+            model.weights[f"{norm}.{part}"].double()
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = gamma / torch.sqrt(variance + EPSILON)
+        weight = weight * scale.reshape(-1, 1, 1, 1)
+        bias = beta + (bias - mean) * scale
+    return weight.to(kernel.dtype), bias.to(kernel.dtype)

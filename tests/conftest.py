@@ -1,0 +1,39 @@
+"""Fixtures every room's tests share."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def _declare_torchvision_operators() -> torch.library.Library | None:
+    """Let torchvision (and timm and transformers, which import it) be imported beside another build of torch.
+
+    Its compiled operators then do not load, and its import fails on their names, which no network needs.
+    """
+    found = find_spec("torchvision")
+    assert found is not None, "the tests compare with torchvision: install the test extra"
+    assert found.origin is not None
+    try:
+        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        return library
+    return None
+
+
+TORCHVISION_OPERATORS = _declare_torchvision_operators()  # lives as long as the library object
+
+SHARED = Path(os.environ.get("RESFIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the checkout; tests that need it are skipped where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no shared data beside the checkout")
+    return SHARED / "data"
