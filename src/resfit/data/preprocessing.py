@@ -1,0 +1,142 @@
+"""From an image file of any kind to the uint8 array a network reads: the one way, used by all rooms.
+
+Training, evaluation, prediction and the generated `classify.py` all resize with Pillow as done here, so that
+an exported network sees what the trained one saw. Normalisation (mean, std) happens inside the network's
+graph; this module only carries its numbers.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from resfit.errors import DataError, UsageError
+
+# Formats Pillow decodes in its own process; others (EPS) would start an outside program on hostile input.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The image a network reads: size in pixels, channels (1 grey, 3 RGB), and its normalisation.
+
+    `mean` and `std` hold one value a channel as fractions of 255: the network computes
+    `(pixel / 255 - mean) / std`. UsageError for values no network can have.
+    """
+
+    height: int
+    width: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
+                raise UsageError(f"{name} {value!r}: a whole number of pixels from 1 to {MAX_SIDE} expected")
+        if self.channels not in (1, 3):
+            raise UsageError(f"channels {self.channels!r}: 1 (grey) or 3 (RGB) expected")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != self.channels or not np.isfinite(values).all():
+                raise UsageError(f"{name} {values}: {self.channels} finite values expected, one a channel")
+        if min(self.std) <= 0:
+            raise UsageError(f"std {self.std}: values above 0 expected")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`; DataError names missing and unknown fields."""
+        known = set(cls.__dataclass_fields__)
+        if set(values) != known:
+            raise DataError(
+                f"preprocessing with the fields {', '.join(sorted(values)) or 'none'}:"
+                f" {', '.join(sorted(known))} expected"
+            )
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def fit_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """The image as uint8 (height, width, channels): upright, scaled to cover the size, cropped at the centre.
+
+    EXIF orientation is applied first. Alpha is dropped. Grey of 16 bits keeps its top 8 bits; ValueError for
+    pixels without a known range (floating point, 32-bit integers beyond 65535).
+    """
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # asked first: it copies the image either way
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range; store 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow's own advice: straight to RGB warns and guesses
+    mode = "L" if preprocessing.channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    size = (preprocessing.width, preprocessing.height)
+    if image.size != size:
+        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if preprocessing.channels == 1 else pixels
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (or 16 bits in 32-bit integers) as mode L."""
+    pixels = np.asarray(image)
+    if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
+        raise ValueError(
+            f"pixels from {pixels.min()} to {pixels.max()} have no known range; store 8 or 16 bits"
+        )
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+def open_image(source: bytes) -> Image.Image:
+    """The image behind encoded bytes, header read and pixels not yet decoded; raises what Pillow raises."""
+    if not source:
+        raise ValueError("the file is empty")
+    return Image.open(io.BytesIO(source), formats=FORMATS)
+
+
+def decode(
+    source: Path | str | bytes, preprocessing: Preprocessing, *, name: str | None = None
+) -> np.ndarray:
+    """A path or encoded bytes as uint8 (height, width, channels).
+
+    DataError names the file (or `name`, for bytes) whatever is wrong with it: missing, empty, truncated, not
+    an image, or so large that decoding would exhaust memory (Pillow's decompression-bomb limit).
+    """
+    name = name or ("image bytes" if isinstance(source, bytes) else str(source))
+    try:
+        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with open_image(encoded) as image:
+            return fit_image(image, preprocessing)
+    # Pillow's decoders raise many kinds on hostile bytes (struct.error, KeyError, ...): all mean a bad file.
+    except Exception as error:
+        raise DataError(f"{name}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be read, in a few words without the in-memory address Pillow's messages hold."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not an image file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image this program can read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large to decode safely ({error})"
+    return f"cannot be decoded ({str(error) or type(error).__name__})"
