@@ -1,0 +1,187 @@
+"""Quantisation to 8 bits without training: what the int8 graph needs, from a model and some training images."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resfit.engines.quantisation import activation_grid, quantised_layers, quantised_tensors
+from resfit.errors import UsageError
+from resfit.model.fold import fold
+from resfit.model.model import Encoding, Model, Range
+from resfit.randomness import rng
+
+CALIBRATION_IMAGES = 256
+SENSITIVITY_IMAGES = 128
+BATCH = 64
+MIN_AGREEMENT = 0.95
+MAX_GROUPS = 64  # parts whose sensitivity is measured one by one; larger networks take neighbours together
+LEAST_SCALE = 2.0**-16  # of the layer's largest: a dead channel's bias must still fit 32 bits of its scale
+
+Images = np.ndarray[Any, Any]
+
+
+def quantise(model: Model, images: Images, *, seed: int = 0) -> Model:
+    """A model with batch norms folded, 8-bit weights by output channel, and calibrated activation ranges.
+
+    images: uint8 (N, height, width, channels) from training; up to 256 are drawn with the seed. If a trained
+    model's answers on them change in more than 5 %, the parts that disturb the logits most stay float, one
+    after another, until they do not; a note says which. The input is unchanged; same input, same result.
+    """
+    preprocessing = model.preprocessing
+    expected = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
+        raise UsageError(
+            f"calibration images are {images.dtype} of shape {images.shape}, "
+            f"expected uint8 of shape (at least 1, {', '.join(map(str, expected))})"
+        )
+    folded = fold(dataclasses.replace(model, encodings={}, activation_ranges={}))
+    order = rng(seed, "calibration").permutation(len(images))[:CALIBRATION_IMAGES]
+    chosen = images[np.sort(order)]
+    ranges, reference = calibrate(folded, chosen)
+    parts = _Parts(weights=weight_encodings(folded), ranges=ranges)
+    float_parts = _float_parts(folded, parts, chosen, reference) if model.provenance.trained else ()
+    return _encoded(folded, parts.without(float_parts), float_parts)
+
+
+def weight_encodings(model: Model) -> dict[str, Encoding]:
+    """A symmetric 8-bit grid by output channel for each convolution and the classifier, by weight name."""
+    return {f"{name}.weight": _encoding(model.weights[f"{name}.weight"]) for name in quantised_layers(model.spec)}
+
+
+def calibrate(model: Model, images: Images) -> tuple[dict[str, Range], Tensor]:
+    """The least and greatest value, over the images, of each tensor the int8 graph rounds; and the logits."""
+    lows: dict[str, float] = {}
+    highs: dict[str, float] = {}
+
+    def observe(name: str, output: Tensor) -> None:
+        low, high = (float(value) for value in torch.aminmax(output))
+        lows[name] = min(low, lows.get(name, low))
+        highs[name] = max(high, highs.get(name, high))
+
+    logits = _logits(model.module(), model, images, quantised_tensors(model.spec), observe)
+    return {name: Range(low=lows[name], high=highs[name]) for name in lows}, logits
+
+
+def dequantised(weight: Tensor, encoding: Encoding) -> Tensor:
+    """The weights on their grid, as floats."""
+    scales = torch.from_numpy(encoding.scales).reshape(-1, *[1] * (weight.ndim - 1))
+    limit = 2 ** (encoding.bits - 1) - 1
+    return (weight / scales).round().clamp(-limit, limit) * scales
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What is rounded: weights by name, activations by tensor name."""
+
+    weights: Mapping[str, Encoding]
+    ranges: Mapping[str, Range]
+
+    def names(self) -> tuple[str, ...]:
+        return (*self.weights, *self.ranges)
+
+    def without(self, names: Collection[str]) -> "_Parts":
+        return self.only([name for name in self.names() if name not in names])
+
+    def only(self, names: Collection[str]) -> "_Parts":
+        return _Parts(
+            weights={name: encoding for name, encoding in self.weights.items() if name in names},
+            ranges={name: values for name, values in self.ranges.items() if name in names},
+        )
+
+
+def _encoding(weight: Tensor) -> Encoding:
+    largest = weight.detach().abs().flatten(1).amax(1).double().numpy()
+    scales = np.maximum(largest, largest.max() * LEAST_SCALE) / 127
+    scales[scales == 0] = 1.0
+    return Encoding(bits=8, axis=0, scales=scales.astype(np.float32))
+
+
+def _encoded(folded: Model, parts: _Parts, float_parts: Collection[str]) -> Model:
+    weights = dict(folded.weights)
+    for name, encoding in parts.weights.items():
+        weights[name] = dequantised(weights[name], encoding)
+    provenance = folded.provenance
+    if float_parts:
+        note = f"int8 kept these parts in float to hold the accuracy: {', '.join(float_parts)}"
+        provenance = dataclasses.replace(provenance, notes=(*provenance.notes, note))
+    return dataclasses.replace(
+        folded,
+        weights=weights,
+        encodings=dict(parts.weights),
+        activation_ranges=dict(parts.ranges),
+        provenance=provenance,
+    )
+
+
+def _float_parts(folded: Model, parts: _Parts, images: Images, reference: Tensor) -> tuple[str, ...]:
+    """Names that must stay float for the rounded network to answer as the float one does."""
+    if _agreement(_rounded_logits(folded, parts, images), reference) >= MIN_AGREEMENT:
+        return ()
+    names = parts.names()
+    groups = [list(group) for group in np.array_split(names, min(MAX_GROUPS, len(names)))]
+    few = images[:SENSITIVITY_IMAGES]
+    errors = [
+        float((_rounded_logits(folded, parts.only(group), few) - reference[: len(few)]).square().mean())
+        for group in groups
+    ]
+    dropped: list[str] = []
+    for index in np.argsort(errors)[::-1]:
+        dropped += [str(name) for name in groups[index]]
+        if _agreement(_rounded_logits(folded, parts.without(dropped), images), reference) >= MIN_AGREEMENT:
+            break
+    return tuple(dropped)
+
+
+def _agreement(logits: Tensor, reference: Tensor) -> float:
+    return float((logits.argmax(1) == reference.argmax(1)).float().mean())
+
+
+def _rounded_logits(folded: Model, parts: _Parts, images: Images) -> Tensor:
+    """Logits of the network with these parts rounded, as the int8 graph rounds them."""
+    grids = {name: activation_grid(values.low, values.high) for name, values in parts.ranges.items()}
+
+    def rounded(name: str, output: Tensor) -> Tensor:
+        grid = grids[name]
+        return torch.fake_quantize_per_tensor_affine(output, grid.scale, grid.zero_point, 0, 255)
+
+    encoded = _encoded(folded, parts, ())
+    return _logits(encoded.module(), folded, images, tuple(grids), rounded)
+
+
+def _logits(
+    module: nn.Module,
+    model: Model,
+    images: Images,
+    names: Collection[str] = (),
+    hook: Callable[[str, Tensor], Tensor | None] = lambda _name, _output: None,
+) -> Tensor:
+    """Logits of all images; the hook sees (and may replace) the output of each module named, and "input"."""
+    handles = [
+        module.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: hook(name, output)
+        )
+        for name in names
+        if name != "input"
+    ]
+    with torch.inference_mode():
+        logits = []
+        for batch in _normalised(model, images):
+            replaced = hook("input", batch) if "input" in names else None
+            logits.append(module(batch if replaced is None else replaced))
+    for handle in handles:
+        handle.remove()
+    return torch.cat(logits)
+
+
+def _normalised(model: Model, images: Images) -> Iterator[Tensor]:
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+        for values in (model.preprocessing.mean, model.preprocessing.std)
+    )
+    for start in range(0, len(images), BATCH):
+        batch = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2).float()
+        yield ((batch / 255 - mean) / std).contiguous()
