@@ -1,0 +1,105 @@
+"""A session and images: what it answers, row by row, or logits for a whole data set."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resfit.data.dataset import Dataset
+from resfit.data.preprocessing import Preprocessing, decode
+from resfit.engines.session import Session
+from resfit.errors import DataError, EngineError
+from resfit.metrics.classification import softmax
+
+BATCH_SIZE = 32
+READERS = min(8, os.cpu_count() or 1)
+
+
+def predict_rows(
+    session: Session, paths: Sequence[str | Path], *, batch_size: int = BATCH_SIZE, top_k: int = 1
+) -> Iterator[dict[str, Any]]:
+    """One row an image, in the order given: path, label, probability, and top_k of (label, probability).
+
+    A file that cannot be read gives a row with `error`, and no label; the others are not held up by it. The
+    next batch is decoded while the session runs, and no more than two batches of images are held.
+    """
+    ranked = max(1, min(top_k, len(session.labels)))
+    remaining = iter(paths)
+    with ThreadPoolExecutor(READERS) as readers:
+
+        def decode_next() -> list[tuple[str, Future[np.ndarray]]]:
+            chosen = [str(path) for path in islice(remaining, batch_size)]
+            return [(path, readers.submit(decode, path, session.preprocessing)) for path in chosen]
+
+        waiting = deque([decode_next()])
+        while batch := waiting.popleft():
+            waiting.append(decode_next())
+            yield from _batch_rows(session, batch, ranked)
+
+
+def evaluate_session(
+    session: Session, dataset: Dataset, *, batch_size: int = BATCH_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, classes) float32 and targets (N,) int64 of every image of a data set, in its order.
+
+    The images must have the size the session takes: DataError otherwise. How many classes the two have is
+    the caller's to compare.
+    """
+    expected = _shape(session.preprocessing)
+    logits: list[np.ndarray] = []
+    targets: list[int] = []
+    for start in range(0, len(dataset), batch_size):
+        rows = [dataset.read(index) for index in range(start, min(start + batch_size, len(dataset)))]
+        images = np.stack([image for image, _ in rows])
+        if images.shape[1:] != expected:
+            raise DataError(
+                f"the images are {_by(images.shape[1:])}, but the model takes {_by(expected)}",
+                hint="read the data at the model's size and channels",
+            )
+        logits.append(session.run(images))
+        targets.extend(target for _, target in rows)
+    if not logits:
+        raise DataError("there are no images to evaluate on")
+    return np.concatenate(logits), np.asarray(targets, dtype=np.int64)
+
+
+def _batch_rows(
+    session: Session, batch: list[tuple[str, "Future[np.ndarray]"]], ranked: int
+) -> Iterator[dict[str, Any]]:
+    images: list[np.ndarray] = []
+    errors: dict[int, str] = {}
+    for position, (path, reading) in enumerate(batch):
+        try:
+            images.append(reading.result())
+        except DataError as error:
+            errors[position] = error.message.removeprefix(f"{path}: ")
+    answers = iter(softmax(session.run(np.stack(images)))) if images else iter(())
+    for position, (path, _) in enumerate(batch):
+        if position in errors:
+            yield {"path": path, "error": errors[position]}
+            continue
+        yield {"path": path, **_answer(next(answers), session.labels, ranked)}
+
+
+def _answer(probabilities: np.ndarray, labels: Sequence[str], ranked: int) -> dict[str, Any]:
+    if not np.isfinite(probabilities).all():
+        raise EngineError(
+            "the model answers with numbers that are not finite", hint="its weights are damaged"
+        )
+    order = np.argsort(-probabilities, kind="stable")[:ranked]
+    top = [{"label": labels[index], "probability": float(probabilities[index])} for index in order]
+    return {**top[0], "top": top}
+
+
+def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
+    return preprocessing.height, preprocessing.width, preprocessing.channels
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height} x {width} with {channels} channel{'s' * (channels != 1)}"
