@@ -73,18 +73,18 @@ NAMED: dict[str, ResNetSpec] = {
     "article_steps_relu": dataclasses.replace(_ARTICLE, block="article", order="post"),
 }
 
-_CIFAR = re.compile(r"(pre)?(cifar_)?resnet(\d+)(b)?")
-_WIDE = re.compile(r"wrn-(\d+)-(\d+)")
-FAMILIES = ("resnet{6n+2}", "resnet{6n+2}b", "preresnet{6n+2}", "cifar_resnet{6n+2}", "wrn-{6n+4}-{k}", "plain_{name}")
+_CIFAR = re.compile(r"(pre)?(cifar_)?resnet(\d{1,4})(b)?")
+_WIDE = re.compile(r"wrn-(\d{1,4})-(\d{1,4})")
+FAMILIES = "resnet{6n+2}, resnet{6n+2}b, preresnet{6n+2}, cifar_resnet{6n+2}, wrn-{6n+4}-{k}, plain_{name}"
 
 
 def architecture(name: str) -> ResNetSpec:
     """The spec of a named network.
 
     A name in the table means that network. resnet20, resnet32, .. (6n+2) are the CIFAR networks with option A
-    shortcuts, a trailing b means option B, a leading pre the pre-activation twin, and cifar_resnet50 the CIFAR
-    network where the table has an ImageNet one. wrn-28-10 is a wide network, plain_NAME any network without
-    shortcuts. An unknown name is a UsageError.
+    shortcuts, a trailing b means option B, a leading pre the pre-activation twin, and cifar_resnet50 the
+    CIFAR network where the table has an ImageNet one. wrn-28-10 is a wide network, plain_NAME any network
+    without shortcuts. An unknown name is a UsageError.
     """
     if name in NAMED:
         return NAMED[name]
@@ -105,5 +105,5 @@ def architecture(name: str) -> ResNetSpec:
     raise UsageError(
         f"there is no network named {name!r}",
         hint=f"{nearest(name, [*NAMED, 'resnet20', 'resnet56', 'wrn-16-4', 'preresnet20'])} "
-        f"(also the families {', '.join(FAMILIES)})",
+        f"(also the families {FAMILIES})",
     )

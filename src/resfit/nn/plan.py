@@ -6,8 +6,11 @@ operation's name is its module's; names are torchvision's, and timm's where torc
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from resfit.nn.spec import ActivationKind, ResNetSpec
+
+GROUP_CHANNELS = 16  # at least so many channels a group: Wu and He 2018, table 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +28,12 @@ class Convolution:
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """Batch or group normalisation over channels."""
+    """Batch normalisation over channels, or group normalisation over `groups` of them."""
 
     name: str
-    kind: str
+    kind: Literal["batch", "group"]
     channels: int
+    groups: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ class Sequence:
 class Residual:
     """post(shortcut + drop_path(branch(pre(x)))); a parametric shortcut reads pre(x), a free one x.
 
-    shortcut: None in a plain network, empty for the identity.
+    shortcut: None for the identity. plain: nothing is added, post(branch(pre(x))).
     """
 
     name: str
@@ -176,8 +180,15 @@ def children(operation: Operation) -> tuple[Operation, ...]:
 def _norm(spec: ResNetSpec, name: str, channels: int, *, leading: bool = False) -> list[Operation]:
     if spec.norm == "none" or (spec.norm == "batch_leading" and not leading):
         return []
-    kind = "group" if spec.norm == "group" else "batch"
-    return [Norm(name=name, kind=kind, channels=channels)]
+    if spec.norm == "group":
+        return [Norm(name=name, kind="group", channels=channels, groups=_groups(channels))]
+    return [Norm(name=name, kind="batch", channels=channels)]
+
+
+def _groups(channels: int) -> int:
+    """The most groups of equal size that hold at least GROUP_CHANNELS channels each, or one."""
+    sizes = range(min(GROUP_CHANNELS, channels), channels + 1)
+    return channels // next(size for size in sizes if channels % size == 0)
 
 
 def _stem(spec: ResNetSpec) -> list[Operation]:
@@ -215,6 +226,7 @@ def _residual(spec: ResNetSpec, stage: int, block: int, drop_path: float) -> Res
     branch = _branch(spec, stage, block)
     pre: list[Operation] = []
     post: list[Operation] = []
+    plain = spec.shortcut == "none"  # without a sum, dropping or zeroing the branch would cut the network
     if spec.order == "pre":
         before, _ = spec.block_channels(stage, block)
         pre = [
@@ -228,10 +240,10 @@ def _residual(spec: ResNetSpec, stage: int, block: int, drop_path: float) -> Res
         pre=tuple(pre),
         branch=tuple(branch),
         shortcut=_shortcut(spec, stage, block),
-        plain=spec.shortcut == "none",
+        plain=plain,
         post=tuple(post),
-        drop_path=drop_path,
-        zero_gamma=spec.zero_gamma,
+        drop_path=0.0 if plain else drop_path,
+        zero_gamma=spec.zero_gamma and not plain,
     )
 
 
@@ -295,15 +307,16 @@ def _shortcut(spec: ResNetSpec, stage: int, block: int) -> Sequence | ZeroPad | 
         pads = spec.pads(stage, block)
         return ZeroPad(name="downsample", stride=stride, before=pads[0], after=pads[1])
     pooled = spec.shortcut == "avgpool"
-    operations: list[Operation] = [AveragePool(name="0", kernel=stride)] if pooled else []
+    first = int(pooled)  # timm's numbering, where the pool is 0 and an identity holds its place at stride 1
+    operations: list[Operation] = [AveragePool(name="0", kernel=stride)] if pooled and stride > 1 else []
     operations.append(
         Convolution(
-            name=str(len(operations)), in_channels=before, out_channels=after, kernel=1,
+            name=str(first), in_channels=before, out_channels=after, kernel=1,
             stride=1 if pooled else stride, bias=spec.bias,
         )
     )  # fmt: skip
     if spec.order != "pre":
-        operations += _norm(spec, str(len(operations)), after)
+        operations += _norm(spec, str(first + 1), after)
     return Sequence(name="downsample", operations=tuple(operations))
 
 

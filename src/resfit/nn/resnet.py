@@ -1,7 +1,6 @@
 """The residual network as a torch module, built operation by operation from its plan."""
 
 from collections.abc import Callable, Sequence
-from math import gcd
 from typing import Any
 
 import torch
@@ -9,8 +8,6 @@ from torch import Tensor, nn
 
 from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
-
-GROUP_CHANNELS = 16  # channels a group, Wu and He 2018, table 3
 
 
 class Sin(nn.Module):
@@ -74,6 +71,8 @@ class Residual(nn.Module):
         self.operation = operation
         for part in layout.children(operation):
             self.add_module(part.name, build_module(part))
+        if operation.pre and isinstance(first := self.get_submodule(operation.pre[0].name), nn.ReLU):
+            first.inplace = False  # without a norm before it, it would overwrite what the shortcut reads
         self.drop_path = DropPath(operation.drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ class Residual(nn.Module):
             return self._run(operation.post, branch)
         shortcut = y if operation.shortcut_reads_pre else x
         if operation.shortcut is not None:
-            shortcut = self.downsample(shortcut)
+            shortcut = self._run((operation.shortcut,), shortcut)
         return self._run(operation.post, shortcut + self.drop_path(branch))
 
     def _run(self, parts: Sequence[layout.Operation], x: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ class Residual(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Any network a ResNetSpec describes: (N, in_channels, H, W) normalised floats to (N, num_classes) logits.
+    """Any network a ResNetSpec describes: normalised images (N, in_channels, H, W) to logits (N, classes).
 
     The state dict has torchvision's names, and timm's where torchvision has none (deep stems, se).
     """
@@ -138,7 +137,7 @@ def build_module(operation: layout.Operation) -> nn.Module:
 def _norm(operation: layout.Norm) -> nn.Module:
     if operation.kind == "batch":
         return nn.BatchNorm2d(operation.channels)
-    return nn.GroupNorm(operation.channels // gcd(operation.channels, GROUP_CHANNELS), operation.channels)
+    return nn.GroupNorm(operation.groups, operation.channels)
 
 
 def _sequence(operation: layout.Sequence) -> nn.Module:

@@ -18,6 +18,7 @@ ActivationKind = Literal[
 
 BLOCK_CONVOLUTIONS = {"basic": 2, "bottleneck": 3, "article": 3}
 BOTTLENECK_REDUCTION = 4
+MAX_BLOCKS = 10_000  # a spec may come from a file: no depth that could not be meant
 
 
 @final
@@ -36,7 +37,9 @@ class ResNetSpec:
     shortcut: identity (shapes may not change), zero_pad (option A), projection (B), projection_always (C),
         avgpool (ResNet-D), none (the plain twin).
     norm: batch, group, none, or batch_leading: only those that lead a pre-activation, which cannot fold.
-    drop_path: rate of the last block; earlier ones rise to it linearly (Huang et al. 2016).
+    drop_path: rate of the last block; earlier ones rise to it linearly (Huang et al. 2016). A plain network
+        has neither this nor zero_gamma.
+    zero_gamma: each branch starts at zero (Goyal et al. 2017).
     inner_widths: [stage][block][convolution] output channels of all but each branch's last convolution,
         once pruned.
     shortcut_pads: [stage] channels added (before, after) by a zero-pad shortcut, once pruned.
@@ -67,42 +70,60 @@ class ResNetSpec:
 
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                raise UsageError(
-                    f"{name} is {getattr(self, name)!r}", hint=nearest(str(getattr(self, name)), get_args(kind))
-                )
-        stages = len(self.depths)
-        if not stages or len(self.widths) != stages or len(self.strides) != stages:
-            raise UsageError(
-                f"depths {self.depths}, widths {self.widths} and strides {self.strides} need one value a stage"
-            )
-        counts = (*self.depths, *self.widths, *self.strides, self.groups, self.stem_width)
-        if min(counts) < 1 or self.num_classes < 1 or self.in_channels < 1:
-            raise UsageError("depths, widths, strides, groups, classes and channels must be at least 1")
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                raise UsageError(f"{name} is {value!r}", hint=nearest(str(value), get_args(kind)))
+        self._validate_counts()
         if not 0 < self.mid_ratio <= 64:
             raise UsageError(f"mid_ratio is {self.mid_ratio}, expected more than 0 and at most 64")
         for name in ("se_ratio", "drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 0 and less than 1")
         self._validate_pruned()
-        for stage in range(stages):
+        for stage in range(len(self.depths)):
             for block in range(self.depths[stage]):
                 self._validate_block(stage, block)
+
+    def _validate_counts(self) -> None:
+        stages = len(self.depths)
+        if not stages or len(self.widths) != stages or len(self.strides) != stages:
+            raise UsageError(
+                f"depths {self.depths}, widths {self.widths}, strides {self.strides}: expected one a stage"
+            )
+        for name in ("depths", "widths", "strides", "groups", "stem_width", "num_classes", "in_channels"):
+            value = getattr(self, name)
+            if not _whole(*(value if isinstance(value, tuple) else (value,)), least=1):
+                raise UsageError(f"{name} is {value!r}, expected whole numbers of at least 1")
+        if sum(self.depths) > MAX_BLOCKS:
+            raise UsageError(f"depths {self.depths} are more than {MAX_BLOCKS} blocks")
+        if self.groups > 1 and self.block != "bottleneck":
+            raise UsageError(f"groups is {self.groups}, and only a bottleneck block has groups")
+        if self.block == "article" and self.order == "pre":
+            raise UsageError("the article's block has no pre-activation form", hint="use order='post'")
+        if self.stem in ("deep", "tiered") and self.stem_width < 4:
+            raise UsageError(f"stem_width is {self.stem_width}, expected at least 4 for a {self.stem} stem")
 
     def _validate_pruned(self) -> None:
         if self.inner_widths is not None:
             shape = tuple(tuple(len(block) for block in stage) for stage in self.inner_widths)
             inner = BLOCK_CONVOLUTIONS[self.block] - 1
             if shape != tuple((inner,) * depth for depth in self.depths):
-                raise UsageError(f"inner_widths must give {inner} widths for each block of depths {self.depths}")
-        if self.shortcut_pads is not None and len(self.shortcut_pads) != len(self.depths):
-            raise UsageError(f"shortcut_pads has {len(self.shortcut_pads)} pairs for {len(self.depths)} stages")
+                raise UsageError(f"inner_widths must give {inner} widths a block for depths {self.depths}")
+        if self.shortcut_pads is not None and (
+            len(self.shortcut_pads) != len(self.depths)
+            or any(len(pair) != 2 or not _whole(*pair, least=0) for pair in self.shortcut_pads)
+        ):
+            raise UsageError(
+                f"shortcut_pads is {self.shortcut_pads}, expected (before, after) for each of "
+                f"{len(self.depths)} stages"
+            )
 
     def _validate_block(self, stage: int, block: int) -> None:
         inner = self.inner(stage, block)
-        if min(inner) < 1 or (self.block == "bottleneck" and any(width % self.groups for width in inner)):
+        if not _whole(*inner, least=1) or any(width % self.groups for width in inner):
             raise UsageError(
-                f"stage {stage + 1} has inner widths {inner}, which {self.groups} groups do not divide"
+                f"stage {stage + 1} has inner widths {inner}, expected at least 1 and "
+                f"multiples of groups {self.groups}"
             )
         before, after = self.block_channels(stage, block)
         changes = before != after or self.block_stride(stage, block) != 1
@@ -114,7 +135,7 @@ class ResNetSpec:
         if self.shortcut == "zero_pad" and sum(self.pads(stage, block)) != after - before:
             raise UsageError(
                 f"a zero-pad shortcut cannot go from {before} to {after} channels in stage {stage + 1}",
-                hint="widths may not shrink from stage to stage, and shortcut_pads must add up to the difference",
+                hint="widths may not shrink, and shortcut_pads must add up to the difference",
             )
 
     def block_channels(self, stage: int, block: int) -> tuple[int, int]:
@@ -168,6 +189,10 @@ _CHOICES = {
     "activation": ActivationKind,
     "norm": NormKind,
 }
+
+
+def _whole(*values: Any, least: int) -> bool:
+    return all(type(value) is int and value >= least for value in values)
 
 
 def _tuples(value: Any) -> Any:

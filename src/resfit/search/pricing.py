@@ -1,0 +1,175 @@
+"""What each candidate costs, untrained, as the file and through the engine that would serve it."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resfit.budget import Budget, Measurement
+from resfit.compression.quantise import quantise
+from resfit.data.preprocessing import Preprocessing
+from resfit.engines.artifact import build
+from resfit.measure.artifact import measure
+from resfit.measure.macs import macs
+from resfit.model.model import Model, Provenance
+from resfit.nn.resnet import ResNet
+from resfit.search.ladder import Candidate
+
+HEADROOM = {"latency_ms": 0.92, "memory_bytes": 0.95, "energy_mj": 0.92}  # of limits whose measurement is noisy
+SAME_SPEED = 1.03  # medians this close are one speed
+CALIBRATION_IMAGES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A candidate at a precision: what was measured of its untrained artifact, and why it is out, if it is."""
+
+    candidate: Candidate
+    precision: str
+    measurement: Measurement
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can meet every budget but that of accuracy."""
+        return not self.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pricing:
+    """How candidates are measured: engine and threads that will serve, images to calibrate on."""
+
+    budget: Budget
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    images: np.ndarray
+    engine: str
+    threads: int
+    folder: Path
+    quantities: tuple[str, ...]
+
+    def price(self, candidate: Candidate) -> tuple[Point, ...]:
+        """The candidate's points: in float32, and in int8 where float32 does not fit.
+
+        int8 is out where it is slower than float32: it is stored only where it serves.
+        """
+        model = self._untrained(candidate)
+        full = self._point(candidate, model, "fp32")
+        if full.fits:
+            return (full,)
+        small = self._point(candidate, quantise(model, self.images), "int8")
+        if not small.fits:
+            return (full, small)
+        slow = full.measurement.latency_ms
+        if slow is None:
+            slow = measure(
+                self._path(candidate, "fp32"), engine=self.engine, threads=self.threads, quantities=("latency_ms",)
+            ).latency_ms
+        fast = small.measurement.latency_ms
+        if slow is not None and fast is not None and fast > slow * SAME_SPEED:
+            reason = f"int8 is slower than float32 ({fast:.3g} and {slow:.3g} ms), which does not fit"
+            small = dataclasses.replace(small, reason=reason)
+        return (full, small)
+
+    def _untrained(self, candidate: Candidate) -> Model:
+        return Model.from_module(
+            ResNet(candidate.spec),
+            preprocessing=self.preprocessing,
+            labels=self.labels,
+            provenance=Provenance(trained=False, source=candidate.name),
+        )
+
+    def _path(self, candidate: Candidate, precision: str) -> Path:
+        return self.folder / f"{candidate.name}-{precision}.onnx"
+
+    def _point(self, candidate: Candidate, model: Model, precision: str) -> Point:
+        artifact = build(model, self._path(candidate, precision), precision=precision)
+        count = macs(candidate.spec, self.preprocessing.height, self.preprocessing.width)
+        known = Measurement(
+            file_bytes=artifact.file_bytes,
+            macs=count,
+            basis={"file_bytes": "size of the file", "macs": "counted from the network's layout"},
+        )
+        reason = _excess(self.budget, known)
+        if reason:
+            return Point(candidate=candidate, precision=precision, measurement=known, reason=reason)
+        measured = measure(artifact.path, engine=self.engine, threads=self.threads, quantities=self.quantities)
+        return Point(
+            candidate=candidate, precision=precision, measurement=measured, reason=_excess(self.budget, measured)
+        )
+
+
+def quantities_for(budget: Budget) -> tuple[str, ...]:
+    """What is measured of each artifact: latency, size and MACs always, the rest where it is budgeted."""
+    limits = budget.limits()
+    optional = tuple(name for name in ("memory_bytes", "energy_mj") if name in limits)
+    return ("latency_ms", "file_bytes", "macs", *optional)
+
+
+def price_all(
+    pricing: Pricing, ladder: Iterable[Candidate], on_progress: Callable[[str], None]
+) -> tuple[Point, ...]:
+    """All points of a ladder, in its order."""
+    points: list[Point] = []
+    for candidate in ladder:
+        on_progress(candidate.name)
+        points += pricing.price(candidate)
+    return tuple(points)
+
+
+def nearest_points(points: Iterable[Point], budget: Budget, count: int = 3) -> list[dict[str, Any]]:
+    """The points that miss the budgets by the smallest factor, best first, with what each costs."""
+
+    def excess(point: Point) -> float:
+        ratios = [
+            verdict.measured / verdict.limit
+            for verdict in budget.check(point.measurement)
+            if verdict.name != "min_accuracy" and verdict.measured is not None
+        ]
+        return max(ratios, default=0.0)
+
+    return [describe(point) for point in sorted(points, key=excess)[:count]]
+
+
+def binding_budgets(points: Iterable[Point], budget: Budget) -> list[str]:
+    """The budgets that stand in the way: those no point keeps, else those of the nearest point."""
+    points = list(points)
+    verdicts = [
+        {v.name: v.holds for v in budget.check(point.measurement) if v.measured is not None} for point in points
+    ]
+    names = [name for name in budget.to_flags() if name != "min_accuracy"]
+    alone = [name for name in names if not any(row.get(name, False) for row in verdicts)]
+    known_alone = [name for name in alone if any(name in row for row in verdicts)]
+    if known_alone:
+        return known_alone
+    return [name for name in names if any(row.get(name) is False for row in verdicts)]
+
+
+def describe(point: Point) -> dict[str, Any]:
+    """A point as plain data, in the units of the flags."""
+    measured = point.measurement
+    return {
+        "network": point.candidate.name,
+        "precision": point.precision,
+        "latency_ms": measured.latency_ms,
+        "file_kb": None if measured.file_bytes is None else measured.file_bytes / 1000,
+        "memory_mb": None if measured.memory_bytes is None else measured.memory_bytes / 1e6,
+        "macs_m": None if measured.macs is None else measured.macs / 1e6,
+        "energy_mj": measured.energy_mj,
+    }
+
+
+def _excess(budget: Budget, measured: Measurement) -> str:
+    """Why a point cannot meet the budget: a phrase for each limit it misses, noisy ones with headroom."""
+    reasons = []
+    limits = {
+        name: limit * HEADROOM.get(name, 1.0) for name, limit in budget.limits().items() if name != "min_accuracy"
+    }
+    tight = Budget(**limits)
+    for verdict in tight.check(measured):
+        if verdict.measured is not None and not verdict.holds:
+            reasons.append(f"{verdict.name} {verdict.measured:.3g} over {budget.to_flags()[verdict.name]:g}")
+    return ", ".join(reasons)

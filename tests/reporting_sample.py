@@ -1,0 +1,78 @@
+"""A report with every section filled, shared by the reporting tests."""
+
+import numpy as np
+
+from resfit.budget import Budget, Measurement
+from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent, Rung
+
+LABELS = ("daisy", "dandelion", "<b>roses</b>")
+
+
+def candidates() -> tuple[Candidate, ...]:
+    """Eight that raced over three rounds, one of which won, and two that were dropped first."""
+    raced = [
+        Candidate(
+            name=f"resnet{8 + 6 * index}-w16",
+            outcome="won" if index == 3 else "raced",
+            reason="" if index == 3 else "slower and no better",
+            latency_ms=0.5 * 1.4**index,
+            file_bytes=20_000 * 2**index,
+            macs=1_000_000 * 3**index,
+            accuracies=tuple(0.5 + 0.04 * index + 0.03 * rung for rung in range(3 if index == 3 else 1)),
+        )
+        for index in range(8)
+    ]
+    dropped = [
+        Candidate(name="resnet50", outcome="dropped", reason="latency_ms 46.2 over 5", latency_ms=46.2),
+        Candidate(name="resnet110", outcome="failed", reason="ran out of memory"),
+    ]
+    return (*raced, *dropped)
+
+
+def full_content() -> ReportContent:
+    """Every section, and markup in every place where a user's text can come."""
+    generator = np.random.default_rng(0)
+    measured = Measurement(
+        latency_ms=1.4, file_bytes=160_000, accuracy=0.81, basis={"latency_ms": "median of <400> runs"}
+    )
+    budget = Budget.from_flags(latency_ms=5, file_kb=100, min_accuracy=0.8)
+    return ReportContent(
+        title="<script>alert(1)</script> photos & more",
+        headline="Not met: file_kb.",
+        holds=False,
+        command="resfit fit 'a&b' --latency-ms 5",
+        created="2026-11-24",
+        notes=("A note with <i>markup</i>.",),
+        facts={"accuracy": "81.0 %"},
+        budgets=budget.check(measured),
+        nearest=({"network": "resnet8-w16", "file_kb": 20.0}, {"network": "resnet14-w16", "accuracy": 0.5}),
+        test=ProvenAccuracy(
+            accuracy=0.81,
+            low=0.74,
+            high=0.86,
+            num_images=150,
+            labels=LABELS,
+            confusion=np.array([[45, 3, 2], [1, 41, 8], [0, 15, 35]]),
+            source="val/",
+        ),
+        candidates=candidates(),
+        rungs=tuple(Rung(entered=8 // 2**i, kept=4 // 2**i, epochs=2.0**i, seconds=30) for i in range(3)),
+        latency_limit_ms=5,
+        file_limit_bytes=100_000,
+        min_accuracy=0.8,
+        curve=tuple(
+            Epoch(epoch=index + 1, loss=1 / (index + 1), validation_accuracy=0.8 - 0.3 / (index + 1))
+            for index in range(12)
+        ),
+        mistakes=tuple(
+            Mistake(
+                pixels=generator.integers(0, 255, shape, dtype=np.uint8),
+                name=f"val/roses/{index}.jpg",
+                label=LABELS[2],
+                predicted=LABELS[0],
+                probability=0.9,
+            )
+            for index, shape in enumerate([(8, 8, 1), (64, 64, 3), (300, 200, 3)])
+        ),
+        provenance={"Data": {"train": "2,250 images", "seed": 0}, "Machine": {"cores": 2}},
+    )

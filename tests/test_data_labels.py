@@ -1,0 +1,72 @@
+"""Datasets in memory, and classes matched by name."""
+
+import numpy as np
+import pytest
+
+from resfit.data.dataset import ArrayDataset
+from resfit.data.labels import LabelMismatch, match_labels
+from resfit.errors import DataError
+
+
+def dataset(labels=("ant", "bee"), targets=(0, 1, 1), **values):
+    images = np.arange(len(targets) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1)
+    return ArrayDataset(**{"images": images, "targets": np.array(targets), "labels": labels, **values})
+
+
+def test_targets_move_to_the_models_order():
+    matched = match_labels(dataset(), ("bee", "wasp", "ant"), num_classes=3)
+    assert matched.targets.tolist() == [2, 0, 0]
+    assert matched.labels == ("bee", "wasp", "ant")
+    assert [matched.labels[target] for target in matched.targets] == ["ant", "bee", "bee"]
+
+
+def test_equal_names_change_nothing():
+    data = dataset()
+    assert match_labels(data, data.labels, num_classes=2) is data
+
+
+def test_differing_classes_are_named():
+    with pytest.raises(LabelMismatch, match="does not know: bee; the model knows wasp"):
+        match_labels(dataset(), ("ant", "wasp"), num_classes=2)
+
+
+def test_a_model_without_names_takes_the_datas_order_when_counts_agree():
+    data = dataset()
+    assert match_labels(data, (), num_classes=2) is data
+    with pytest.raises(LabelMismatch, match="10 classes apart"):
+        match_labels(data, (), num_classes=10)
+
+
+def test_fingerprint_follows_images_targets_labels_and_names():
+    marks = {
+        dataset().fingerprint,
+        dataset(targets=(0, 1, 0)).fingerprint,
+        dataset(labels=("ant", "cow")).fingerprint,
+        dataset(names=("a", "b", "c")).fingerprint,
+        dataset(images=np.ones((3, 2, 2, 1), dtype=np.uint8)).fingerprint,
+    }
+    assert len(marks) == 5
+    assert dataset().fingerprint == dataset().fingerprint
+
+
+def test_a_subset_keeps_names_and_pairs():
+    part = dataset(names=("a", "b", "c")).subset(np.array([2, 0]))
+    assert part.names == ("c", "a")
+    assert part.targets.tolist() == [1, 0]
+    assert part.read(1)[0].ravel().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"images": np.zeros((3, 2, 2, 1), dtype=np.float32)},
+        {"images": np.zeros((3, 2, 2), dtype=np.uint8)},
+        {"images": np.zeros((2, 2, 2, 1), dtype=np.uint8)},
+        {"targets": (0, 1, 2)},
+        {"targets": (0, -1, 0)},
+        {"names": ("a",)},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(values):
+    with pytest.raises(DataError):
+        dataset(**values)

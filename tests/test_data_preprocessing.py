@@ -1,0 +1,185 @@
+"""Image files of every kind, friendly and hostile, to one uint8 array."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from resfit.data.preprocessing import Preprocessing, decode, fit_image
+from resfit.errors import DataError, UsageError
+
+
+def shape(height=8, width=8, channels=3):
+    return Preprocessing(
+        height=height, width=width, channels=channels, mean=(0.5,) * channels, std=(0.2,) * channels
+    )
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def noise(height, width, channels=3, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return pixels[:, :, 0] if channels == 1 else pixels
+
+
+def test_an_image_of_the_right_size_is_untouched():
+    pixels = noise(8, 8)
+    assert (decode(encoded(Image.fromarray(pixels)), shape()) == pixels).all()
+
+
+def test_resize_is_pillows_fit():
+    image = Image.fromarray(noise(50, 33))
+    expected = np.asarray(ImageOps.fit(image, (12, 20), method=Image.Resampling.BILINEAR))
+    assert (fit_image(image, shape(height=20, width=12)) == expected).all()
+
+
+def test_a_wide_image_loses_its_sides_not_its_centre():
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 200
+    assert (fit_image(Image.fromarray(pixels), shape(height=10, width=10)) == 200).all()
+
+
+def test_exif_orientation_is_applied():
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[:, :4] = 255  # bright left half as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown rotated by 90 degrees clockwise
+    upright = decode(encoded(Image.fromarray(pixels), "PNG", exif=exif), shape())
+    assert (upright[:4] == 255).all()
+    assert (upright[4:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_gives_uint8_of_the_asked_channels(mode, channels):
+    grey = np.tile(np.array([0, 255], dtype=np.uint8), (8, 4))
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(grey).convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    pixels = decode(encoded(image, kind), shape(channels=channels))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (8, 8, channels)
+    assert (pixels == grey[:, :, None]).all()
+
+
+def test_a_palette_with_transparency_warns_nobody():
+    image = Image.fromarray(noise(8, 8)).quantize(8)
+    image.info["transparency"] = bytes([0, 128, 255])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(encoded(image, transparency=bytes([0, 128, 255])), shape()).shape == (8, 8, 3)
+
+
+def test_pixels_without_a_known_range_are_refused():
+    for pixels in (np.full((8, 8), 0.5, dtype=np.float32), np.full((8, 8), 70000, dtype=np.int32)):
+        with pytest.raises(DataError, match="known range"):
+            decode(encoded(Image.fromarray(pixels), "TIFF"), shape())
+
+
+def bomb():
+    """A PNG that declares 60,000 x 60,000 pixels and holds almost none."""
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+WHOLE = encoded(Image.fromarray(noise(64, 64)), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"not an image at all", "not an image"),
+        (WHOLE[: len(WHOLE) // 2], "truncated"),
+        (WHOLE[:3], "not an image"),
+        (bomb(), "too large"),
+        (POSTSCRIPT, "not an image"),  # a format that would start another program
+    ],
+)
+def test_a_bad_file_is_named_with_its_reason(tmp_path, content, reason):
+    path = tmp_path / "odd name.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        decode(path, shape())
+    assert str(path) in str(caught.value)
+    assert "0x" not in str(caught.value)  # no memory address
+
+
+def test_a_file_of_several_pictures_gives_the_first(tmp_path):
+    """Phones store such JPEGs (MPO); Pillow opens them through its JPEG reader."""
+    first, second = Image.fromarray(noise(8, 8)), Image.fromarray(noise(8, 8, seed=1))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    first.save(tmp_path / "plain.jpg", "JPEG")
+    assert (decode(tmp_path / "phone.jpg", shape()) == decode(tmp_path / "plain.jpg", shape())).all()
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.png: no such file"):
+        decode(tmp_path / "absent.png", shape())
+    with pytest.raises(DataError, match="a folder"):
+        decode(tmp_path, shape())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_bytes_never_raise_anything_else(seed):
+    """Any byte flipped or cut: an image comes out or a DataError does."""
+    generator = np.random.default_rng(seed)
+    for kind in ("PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG"):
+        content = bytearray(encoded(Image.fromarray(noise(16, 16)), kind))
+        for place in generator.integers(0, len(content), 8):
+            content[place] = generator.integers(256)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                pixels = decode(bytes(content), shape())
+            except DataError:
+                continue
+            assert pixels.shape == (8, 8, 3)
+
+
+def test_round_trip_and_unknown_fields():
+    spec = shape(height=4, channels=1)
+    assert Preprocessing.from_dict(spec.to_dict()) == spec
+    with pytest.raises(DataError, match="crop"):
+        Preprocessing.from_dict({**spec.to_dict(), "crop": 1})
+    with pytest.raises(DataError, match="std"):
+        Preprocessing.from_dict({key: value for key, value in spec.to_dict().items() if key != "std"})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"height": 0},
+        {"width": 10**6},
+        {"channels": 4},
+        {"mean": (0.5,)},
+        {"std": (0.2, 0.0, 0.2)},
+        {"mean": (0.1, float("nan"), 0.1)},
+    ],
+)
+def test_impossible_preprocessing_is_refused(values):
+    good = {"height": 8, "width": 8, "channels": 3, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    with pytest.raises(UsageError, match=next(iter(values))):
+        Preprocessing(**{**good, **values})
