@@ -3,30 +3,32 @@
     python docs/render.py           rewrite README.md and docs/*.md
     python docs/render.py --check   change nothing; exit 1 and name the documents that are out of date
 
-A document says `<!-- render:NAME -->` .. `<!-- /render -->`, and what stands between is made from
-results/NAME.json, an object with
+A document says `<!-- render:NAME KEY KEY.. -->` .. `<!-- /render -->`, and what stands between is made from
+results/NAME.json: a table with a column for each KEY, of
 
-    command    how to make it again
-    machine    an object or a text that says where it was measured
-    created    when
-    rows       a list of objects, one a table row; the keys of the first are the columns
-    columns    optional: {key: heading}, which columns and in which order
-    budgets    instead of rows, as resfit.fit returns them
+    rows or networks   a list of objects, one a table row; or
+    budgets            as resfit.fit returns them; or
+    the whole object   as one row (name its KEYs)
 
-Keys ending in `accuracy` and `agreement` are fractions and are shown as percentages.
+and a line that says where the numbers come from: command, commit, machine (an object or a text), and created or
+measured, a time. `columns`, {key: heading}, replaces keys as headings. Numbers whose key speaks of accuracy or
+agreement are fractions, shown as percentages. Where the file is missing, the document says so.
 """
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resfit.reporting.wording import BUDGET_NAMES, number, percent, plain, quantity
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKED = re.compile(r"<!-- render:(?P<name>[\w.-]+) -->\n(?P<body>.*?)<!-- /render -->", re.DOTALL)
+MARKED = re.compile(
+    r"(?P<marker><!-- render:(?P<name>[\w-]+)(?P<keys>(?: [\w]+)*) -->\n)(?P<body>.*?)<!-- /render -->", re.DOTALL
+)
+MOST_COLUMNS = 12
 MACHINE_KEYS = ("processor", "cores", "threads")
 
 
@@ -40,24 +42,38 @@ def render_document(text: str, results: Path) -> str:
 
     def replace(found: re.Match[str]) -> str:
         path = results / f"{found['name']}.json"
+        if not path.exists():
+            words = f"Not measured yet: `{path.name}` is made by the benchmark of that name."
+            return f"{found['marker']}{words}\n<!-- /render -->"
         result = json.loads(path.read_text(encoding="utf-8"))
-        return f"<!-- render:{found['name']} -->\n{render_result(result, path.name)}<!-- /render -->"
+        return f"{found['marker']}{render_result(result, path.name, found['keys'].split())}<!-- /render -->"
 
     return MARKED.sub(replace, text)
 
 
-def render_result(result: Mapping[str, Any], name: str) -> str:
+def render_result(result: Mapping[str, Any], name: str, keys: Sequence[str] = ()) -> str:
     """A table and a line that says where its numbers come from."""
-    rows = _budget_rows(result["budgets"]) if "budgets" in result and "rows" not in result else result["rows"]
-    columns = result.get("columns") or {key: key.replace("_", " ") for key in rows[0]}
+    rows = _rows(result)
+    headings = result.get("columns") or {}
+    columns = list(keys or headings or rows[0])
+    if len(columns) > MOST_COLUMNS:
+        raise ValueError(f"{name} would make {len(columns)} columns; name the keys to show in the marker")
+    titles = [headings.get(key, key.replace("_", " ")) for key in columns]
     lines = [
-        "| " + " | ".join(columns.values()) + " |",
+        "| " + " | ".join(titles) + " |",
         "|" + "|".join("--:" if _numeric(rows, key) else "---" for key in columns) + "|",
-        *("| " + " | ".join(_cell(key, row.get(key)) for key in columns) + " |" for row in rows),
+        *("| " + " | ".join(_cell(key, row[key]) for key in columns) + " |" for row in rows),
         "",
         _origin(result, name),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rows(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    for name in ("rows", "networks"):
+        if name in result:
+            return result[name]
+    return _budget_rows(result["budgets"]) if "budgets" in result else [result]
 
 
 def _budget_rows(budgets: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,16 +88,20 @@ def _budget_rows(budgets: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _numeric(rows: list[dict[str, Any]], key: str) -> bool:
-    values = [row.get(key) for row in rows]
+def _numeric(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    values = [row[key] for row in rows if row[key] is not None]
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def _cell(key: str, value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list) and key.endswith("interval"):
+        return " to ".join(_cell(key, item) for item in value)
+    if isinstance(value, list):
+        return ", ".join(_cell(key, item) for item in value)
     if isinstance(value, float):
-        return percent(value) if key.endswith(("accuracy", "agreement")) else number(value)
+        return percent(value) if "accura" in key or "agreement" in key else number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return plain(value).replace("|", "\\|")
@@ -91,7 +111,9 @@ def _origin(result: Mapping[str, Any], name: str) -> str:
     machine = result.get("machine", "")
     if isinstance(machine, Mapping):
         machine = ", ".join(f"{key} {plain(machine[key])}" for key in MACHINE_KEYS if key in machine)
-    parts = [f"`{result['command']}`", str(machine), str(result.get("created", ""))[:10], f"`results/{name}`"]
+    commit = f"commit {result['commit'][:10]}" if result.get("commit") else ""
+    day = str(result.get("created") or result.get("measured") or "")[:10]
+    parts = [f"`{result['command']}`", commit, str(machine), day, f"`results/{name}`"]
     return "; ".join(part for part in parts if part) + "."
 
 

@@ -4,7 +4,9 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 import torch
 
 
@@ -37,3 +39,17 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no shared data beside the checkout")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of 90 easy pictures of 12 x 12 pixels: red, green and blue with noise, 30 each."""
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    generator = np.random.default_rng(0)
+    for channel, label in enumerate(("red", "green", "blue")):
+        (folder / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = generator.integers(0, 120, (12, 12, 3))
+            pixels[..., channel] += 100
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{number}.png")
+    return folder

@@ -1,4 +1,6 @@
-"""A report with every section filled, shared by the reporting tests."""
+"""A report with every section filled, and a reader of pages, shared by the reporting tests."""
+
+from html.parser import HTMLParser
 
 import numpy as np
 
@@ -6,6 +8,38 @@ from resfit.budget import Budget, Measurement
 from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent, Rung
 
 LABELS = ("daisy", "dandelion", "<b>roses</b>")
+
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """What a page holds: balanced tags, attribute values, text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
 
 
 def candidates() -> tuple[Candidate, ...]:

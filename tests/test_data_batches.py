@@ -194,7 +194,5 @@ def test_augmenting_keeps_up_with_training():
         fingerprint="zeros",
     )
     started = time.process_time()
-    count = sum(
-        len(batch.images) for batch in batches(data, batch_size=128, seed=0, epoch=0, augment=AUGMENT)
-    )
+    count = sum(len(batch.images) for batch in batches(data, batch_size=128, seed=0, epoch=0, augment=AUGMENT))
     assert count / (time.process_time() - started) > 10000

@@ -24,9 +24,7 @@ def png(seed):
     return stream.getvalue()
 
 
-def write(
-    path, *, count=20, seed=0, labels=None, names=NAMES, image="image", label="label", plain=False, extra=None
-):
+def write(path, *, count=20, seed=0, labels=None, names=NAMES, image="image", label="label", plain=False, extra=None):
     """A parquet file of `count` images; `plain` stores bytes without Hugging Face's struct and metadata."""
     encoded = [png((seed, index)) for index in range(count)]
     images = encoded if plain else [{"bytes": content, "path": None} for content in encoded]

@@ -14,9 +14,7 @@ from resfit.errors import DataError, UsageError
 
 
 def shape(height=8, width=8, channels=3):
-    return Preprocessing(
-        height=height, width=width, channels=channels, mean=(0.5,) * channels, std=(0.2,) * channels
-    )
+    return Preprocessing(height=height, width=width, channels=channels, mean=(0.5,) * channels, std=(0.2,) * channels)
 
 
 def encoded(image, kind="PNG", **options):
@@ -61,15 +59,18 @@ def test_exif_orientation_is_applied():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_gives_uint8_of_the_asked_channels(mode, channels):
     grey = np.tile(np.array([0, 255], dtype=np.uint8), (8, 4))
-    if mode == "I;16":
-        image = Image.fromarray(grey.astype(np.uint16) * 257)
-    else:
-        image = Image.fromarray(grey).convert(mode)
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
     kind = "TIFF" if mode == "CMYK" else "PNG"
     pixels = decode(encoded(image, kind), shape(channels=channels))
     assert pixels.dtype == np.uint8
     assert pixels.shape == (8, 8, channels)
     assert (pixels == grey[:, :, None]).all()
+
+
+def test_sixteen_bits_keep_their_top_eight():
+    pixels = np.tile(np.array([0x00FF, 0x8001, 0x7FFF, 0xFF00], dtype=np.uint16), (8, 2))
+    decoded = decode(encoded(Image.fromarray(pixels)), shape(channels=1))
+    assert decoded[0, :4, 0].tolist() == [0x00, 0x80, 0x7F, 0xFF]
 
 
 def test_a_palette_with_transparency_warns_nobody():
@@ -90,16 +91,11 @@ def bomb():
     """A PNG that declares 60,000 x 60,000 pixels and holds almost none."""
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     )
 
 

@@ -152,9 +152,7 @@ def test_a_given_spec_decides_what_weights_cannot_tell(tmp_path: Path) -> None:
     model = small_model(small_spec(activation="sin", strides=(1, 1)))
     torch.save(model.weights, tmp_path / "net.pth")
     assert load_checkpoint(tmp_path / "net.pth", spec=model.spec).spec == model.spec
-    with pytest.raises(
-        ModelError, match=r"2 missing: conv1\.bias, layer1\.0\.conv1\.bias|missing: conv1\.bias"
-    ):
+    with pytest.raises(ModelError, match=r"2 missing: conv1\.bias, layer1\.0\.conv1\.bias|missing: conv1\.bias"):
         load_checkpoint(tmp_path / "net.pth", spec=dataclasses.replace(model.spec, bias=True))
     with pytest.raises(ModelError, match="3 classes, expected 10"):
         load_checkpoint(tmp_path / "net.pth", num_classes=10)
@@ -223,7 +221,7 @@ def test_published_networks(shared: Path, name: str, depth: int) -> None:
 
 
 def test_a_published_network_is_not_known_by_its_name_or_hash(shared: Path, tmp_path: Path) -> None:
-    content = torch.load(shared / "weights" / "resnet20-12fca82f.th", weights_only=True)
+    content = torch.load(shared / "weights" / "resnet20-12fca82f.th", "cpu", weights_only=True)
     torch.save(content["state_dict"], tmp_path / "mine.bin")
     assert load_checkpoint(tmp_path / "mine.bin").spec == architecture("resnet20")
 
@@ -238,7 +236,7 @@ class Exploit:
 
 def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
     torch.save({"state_dict": Exploit(tmp_path / "owned")}, tmp_path / "evil.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Exploit(tmp_path / "owned")))
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Exploit(tmp_path / "owned"), protocol=2))
     torch.save(small_model(small_spec()).module(), tmp_path / "whole.pth")
     for name in ("evil.pth", "plain.pth", "whole.pth"):
         with pytest.raises(ModelError, match=f"{name} cannot be read as tensors alone") as caught:
@@ -312,7 +310,7 @@ def test_any_shape_in_any_place_is_refused(tmp_path: Path, name: str, shape: tup
     refused(tmp_path, {**changed(), name: torch.zeros(shape)})
 
 
-@pytest.mark.parametrize("gone", [r"layer1", "layer2", "layer2.0", "fc", "conv1", "layer1.0.conv2"])
+@pytest.mark.parametrize("gone", ["layer1", "layer2", "layer2.0", "fc", "conv1", "layer1.0.conv2"])
 def test_any_missing_part_is_refused(tmp_path: Path, gone: str) -> None:
     weights = small_model(small_spec()).weights
     refused(tmp_path, {name: tensor for name, tensor in weights.items() if not name.startswith(gone + ".")})

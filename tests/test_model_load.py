@@ -78,5 +78,5 @@ def test_wrong_sources_name_the_nearest_right_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="an artifact"):
         load(tmp_path / "model.onnx")
     (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8")
-    with pytest.raises(ModelError, match="picture.jpg cannot be read"):
+    with pytest.raises(ModelError, match=r"picture\.jpg cannot be read"):
         load(tmp_path / "picture.jpg")

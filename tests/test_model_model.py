@@ -20,9 +20,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize(
-    "changes", [{}, {"norm": "group", "activation": "prelu"}, {"norm": "none", "bias": True}]
-)
+@pytest.mark.parametrize("changes", [{}, {"norm": "group", "activation": "prelu"}, {"norm": "none", "bias": True}])
 def test_the_layout_of_weights_is_the_modules(name: str, changes: dict[str, object]) -> None:
     spec = dataclasses.replace(architecture(name), **changes)  # type: ignore[arg-type]
     with torch.device("meta"):

@@ -55,9 +55,7 @@ def specs(draw: st.DrawFn) -> ResNetSpec:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spec=specs(), seed=st.integers(0, 2**31), dtype=st.sampled_from([torch.float32, torch.float64]))
-def test_save_and_load_give_the_same_model(
-    tmp_path: Path, spec: ResNetSpec, seed: int, dtype: torch.dtype
-) -> None:
+def test_save_and_load_give_the_same_model(tmp_path: Path, spec: ResNetSpec, seed: int, dtype: torch.dtype) -> None:
     model = small_model(spec, seed=seed, dtype=dtype)
     save(model, tmp_path)
     assert_equal(load_run(tmp_path), model)
@@ -101,9 +99,7 @@ def test_saving_again_replaces_the_model_and_leaves_other_files(tmp_path: Path) 
     assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.csv", "model.safetensors"]
 
 
-def test_a_save_that_is_cut_off_is_no_run_or_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_save_that_is_cut_off_is_no_run_or_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first save that dies before config.json leaves no run, a later one a mixture that is refused."""
     real = storage.write_atomic
 
@@ -121,9 +117,7 @@ def test_a_save_that_is_cut_off_is_no_run_or_is_noticed(
     monkeypatch.setattr("resfit.model.run_folder.write_atomic", dies_at_config)
     with pytest.raises(OSError, match="power cut"):
         save(small_model(small_spec(), seed=2), tmp_path / "old")
-    with pytest.raises(
-        ModelError, match=r"model\.safetensors is not the file that config\.json was written for"
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors is not the file that config\.json was written for"):
         load_run(tmp_path / "old")
 
 
@@ -246,9 +240,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = small_model(small_spec())
     model.weights["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
     save(model, tmp_path)
-    with pytest.raises(
-        ModelError, match=r"model\.safetensors holds values that are not finite in layer1\.0\.conv1"
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors holds values that are not finite in layer1\.0\.conv1"):
         load_run(tmp_path)
 
 

@@ -94,9 +94,7 @@ def test_the_mended_code_and_the_named_network_agree(mended: ArticleResNet, size
     network.load_state_dict(mended.state_dict())
     images = torch.randn(3, 3, *size)
     for mode in (False, True):  # training mode too: batch statistics and their update
-        torch.testing.assert_close(
-            network.train(mode)(images), mended.train(mode)(images), rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(network.train(mode)(images), mended.train(mode)(images), rtol=1e-4, atol=1e-4)
     for name, value in mended.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], value)
 
@@ -126,9 +124,7 @@ def test_as_printed_the_five_step_stages_are_affine() -> None:
     with torch.inference_mode():
         zero = stages(torch.zeros(2, 64, 9, 8).double())
         together = stages(0.3 * first + 2.0 * second)
-        torch.testing.assert_close(
-            together - zero, 0.3 * (stages(first) - zero) + 2.0 * (stages(second) - zero)
-        )
+        torch.testing.assert_close(together - zero, 0.3 * (stages(first) - zero) + 2.0 * (stages(second) - zero))
     curved = ResNet(architecture("article_steps_relu")).double().eval()
     stages = nn.Sequential(*(curved.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)))
     with torch.inference_mode():

@@ -31,11 +31,7 @@ FEATURES: list[dict[str, Any]] = [
         for order in ("post", "pre")
     ),
     {"shortcut": "identity", "widths": (16, 16), "strides": (1, 1)},
-    *(
-        {**BOTTLENECK, "stride_in": where, "order": order}
-        for where in ("1x1", "3x3")
-        for order in ("post", "pre")
-    ),
+    *({**BOTTLENECK, "stride_in": where, "order": order} for where in ("1x1", "3x3") for order in ("post", "pre")),
     {**BOTTLENECK, "groups": 4, "mid_ratio": 2.0},
     {**BOTTLENECK, "mid_ratio": 2.0},
     {"block": "article", "order": "none", "bias": True},
@@ -179,9 +175,7 @@ def test_a_plain_network_keeps_its_only_path() -> None:
     assert network(images).std(0).min() > 0
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"order": "pre"}, {"norm": "none", "bias": True}, {"se_ratio": 0.25}]
-)
+@pytest.mark.parametrize("changes", [{}, {"order": "pre"}, {"norm": "none", "bias": True}, {"se_ratio": 0.25}])
 def test_with_zero_gamma_a_block_starts_as_the_identity(changes: dict[str, Any]) -> None:
     block = first_block(changed(zero_gamma=True, **changes))
     x = torch.rand(4, 16, 6, 5)
@@ -192,16 +186,14 @@ def test_with_zero_gamma_a_block_starts_as_the_identity(changes: dict[str, Any])
 
 def test_drop_path_rises_linearly_to_its_rate() -> None:
     spec = dataclasses.replace(architecture("resnet20"), drop_path=0.4)
-    rates = [
-        part.drop_path for _, part in layout.walk(layout.plan(spec)) if isinstance(part, layout.Residual)
-    ]
+    rates = [part.drop_path for _, part in layout.walk(layout.plan(spec)) if isinstance(part, layout.Residual)]
     assert rates == pytest.approx([0.05 * index for index in range(9)])
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     dropped = DropPath(0.25)(torch.ones(4000, 2, 3, 1))
-    assert set(dropped.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
     assert (dropped == dropped[:, :1, :1]).all()
     assert dropped.mean().item() == pytest.approx(1, abs=0.03)
     assert DropPath(0.25).eval()(torch.ones(5, 1, 1, 1)).eq(1).all()
@@ -223,7 +215,7 @@ def test_chance_acts_in_training_only(changes: dict[str, Any]) -> None:
     assert not torch.allclose(network(images), network(images))
     network.eval()
     torch.testing.assert_close(network(images), network(images))
-    certain = ResNet(changed(norm="group")).eval()
+    certain = ResNet(changed(norm="group", **{**changes, "drop_path": 0.0, "dropout": 0.0})).eval()
     certain.load_state_dict(network.state_dict())
     torch.testing.assert_close(certain(images), network(images))
 
@@ -237,9 +229,7 @@ def test_squeeze_excite_gates_channels() -> None:
     assert (ratio < 1).all()
 
 
-@pytest.mark.parametrize(
-    ("channels", "groups"), [(64, 4), (16, 1), (8, 1), (24, 1), (7, 1), (40, 2), (34, 2)]
-)
+@pytest.mark.parametrize(("channels", "groups"), [(64, 4), (16, 1), (8, 1), (24, 1), (7, 1), (40, 2), (34, 2)])
 def test_group_norms_hold_at_least_sixteen_channels_a_group(channels: int, groups: int) -> None:
     spec = changed(norm="group", stem_width=channels)
     norm = ResNet(spec).get_submodule("bn1")

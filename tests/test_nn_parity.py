@@ -119,9 +119,7 @@ def transformers_name(name: str) -> str:
     name = re.sub(r"^resnet\.encoder\.stages\.(\d)\.layers", lambda found: f"layer{int(found[1]) + 1}", name)
     name = re.sub(r"layer\.(\d)\.convolution", lambda found: f"conv{int(found[1]) + 1}", name)
     name = re.sub(r"layer\.(\d)\.normalization", lambda found: f"bn{int(found[1]) + 1}", name)
-    name = name.replace("shortcut.convolution", "downsample.0").replace(
-        "shortcut.normalization", "downsample.1"
-    )
+    name = name.replace("shortcut.convolution", "downsample.0").replace("shortcut.normalization", "downsample.1")
     return re.sub(r"^classifier\.1", "fc", name)
 
 

@@ -4,47 +4,15 @@ import base64
 import dataclasses
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
-from reporting_sample import LABELS, candidates, full_content
+from reporting_sample import LABELS, Page, candidates, full_content
 
 from resfit.reporting.charts import candidates_picture
 from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent
 from resfit.reporting.report import render_report, write_report
-
-VOID = {"meta", "img", "br", "link"}
-
-
-class Page(HTMLParser):
-    """What a page holds: balanced tags, attribute values, text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +91,7 @@ def test_many_classes_list_the_commonest_mix_ups_instead_of_a_matrix():
     confusion = np.eye(100, dtype=np.int64) * 9
     confusion[3, 7] = 1
     confusion[4, 8] = 3
-    proven = ProvenAccuracy(
-        accuracy=0.9, low=0.8, high=0.95, num_images=904, labels=labels, confusion=confusion
-    )
+    proven = ProvenAccuracy(accuracy=0.9, low=0.8, high=0.95, num_images=904, labels=labels, confusion=confusion)
     text = Page(render_report(ReportContent(title="x", test=proven))).text
     assert "class 4 class 8 3 25.0 % class 3 class 7 1 10.0 %" in text
     assert "class 99" not in text

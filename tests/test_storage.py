@@ -133,9 +133,7 @@ def test_prepare_folder_goes_through_links(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "disk")) == ["run", "run.1"]
 
 
-def test_prepare_folder_does_not_move_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_folder_does_not_move_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="the folder you are in"):

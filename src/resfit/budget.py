@@ -25,9 +25,7 @@ class _Quantity:
 
 _QUANTITIES = (
     _Quantity(limit="latency_ms", measured="latency_ms", shown="latency_ms", example="--latency-ms 5"),
-    _Quantity(
-        limit="file_bytes", measured="file_bytes", shown="file_kb", divisor=1000, example="--file-kb 300"
-    ),
+    _Quantity(limit="file_bytes", measured="file_bytes", shown="file_kb", divisor=1000, example="--file-kb 300"),
     _Quantity(
         limit="memory_bytes",
         measured="memory_bytes",
@@ -173,9 +171,7 @@ def _verdict(quantity: _Quantity, limit: float, measurement: Measurement) -> Ver
 
 def _check_limit(quantity: _Quantity, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(
-            f"{quantity.flag} is {value!r}, expected a number", hint=f"for example {quantity.example}"
-        )
+        raise UsageError(f"{quantity.flag} is {value!r}, expected a number", hint=f"for example {quantity.example}")
     if not math.isfinite(value) or value <= 0:
         raise UsageError(
             f"{quantity.flag} is {value:g}, expected a number above zero",

@@ -95,7 +95,10 @@ def _overview() -> str:
     for name in VERBS:
         verb = getattr(import_module(f"resfit.verbs.{name}"), name)
         lines.append(f"  {name:<10} {_summary(verb)}")
-    lines += ["", "resfit COMMAND --help shows a command's inputs and flags; --json makes it print one JSON object."]
+    lines += [
+        "",
+        "resfit COMMAND --help shows a command's inputs and flags; --json makes it print one JSON object.",
+    ]
     return "\n".join(lines)
 
 

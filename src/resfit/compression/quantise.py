@@ -161,9 +161,7 @@ def _logits(
 ) -> Tensor:
     """Logits of all images; the hook sees (and may replace) the output of each module named, and "input"."""
     handles = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, output, name=name: hook(name, output)
-        )
+        module.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: hook(name, output))
         for name in names
         if name != "input"
     ]

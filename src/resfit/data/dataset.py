@@ -53,9 +53,7 @@ class ArrayDataset:
         if self.targets.shape != (count,) or (self.names is not None and len(self.names) != count):
             raise DataError(f"{count} images, but {len(self.targets)} targets or another number of names")
         if count and not (self.targets.min() >= 0 and self.targets.max() < len(self.labels)):
-            raise DataError(
-                f"targets outside 0..{len(self.labels) - 1}, the {len(self.labels)} labels there are"
-            )
+            raise DataError(f"targets outside 0..{len(self.labels) - 1}, the {len(self.labels)} labels there are")
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", self._content())
 

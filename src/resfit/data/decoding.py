@@ -131,9 +131,7 @@ class _Progress:
             return
         left = (now - self._started) / self._done * (self._total - self._done)
         line = f"{self._what}: {self._done} of {self._total}, {left:.0f} s left"
-        print(
-            f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr
-        )
+        print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
         self._shown = True
         self._next = now + (0.2 if self._terminal else 10.0)

@@ -88,9 +88,7 @@ def _labels_found(tables: dict[str, "_Files"]) -> tuple[str, ...]:
     for role, values in found.items():
         missing = sorted(str(value) for value in every - values)
         if missing:
-            raise DataError(
-                f"the {role} parquet lacks classes that other splits have: {', '.join(missing[:10])}"
-            )
+            raise DataError(f"the {role} parquet lacks classes that other splits have: {', '.join(missing[:10])}")
     ordered = sorted(every) if all(isinstance(value, int) for value in every) else sorted(map(str, every))
     return tuple(str(value) for value in ordered)
 
@@ -118,9 +116,7 @@ class _Files:
         try:
             schemas = [pyarrow_parquet.read_schema(path) for path in paths]
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"{', '.join(path.name for path in paths)}: not readable as parquet ({error})"
-            ) from error
+            raise DataError(f"{', '.join(path.name for path in paths)}: not readable as parquet ({error})") from error
         self._schema = schemas[0]
         for path, schema in zip(paths, schemas, strict=True):
             if schema.names != self._schema.names:

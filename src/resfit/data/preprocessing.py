@@ -96,9 +96,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits (or 16 bits in 32-bit integers) as mode L."""
     pixels = np.asarray(image)
     if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
-        raise ValueError(
-            f"pixels from {pixels.min()} to {pixels.max()} have no known range; store 8 or 16 bits"
-        )
+        raise ValueError(f"pixels from {pixels.min()} to {pixels.max()} have no known range; store 8 or 16 bits")
     return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
@@ -109,9 +107,7 @@ def open_image(source: bytes) -> Image.Image:
     return Image.open(io.BytesIO(source), formats=FORMATS)
 
 
-def decode(
-    source: Path | str | bytes, preprocessing: Preprocessing, *, name: str | None = None
-) -> np.ndarray:
+def decode(source: Path | str | bytes, preprocessing: Preprocessing, *, name: str | None = None) -> np.ndarray:
     """A path or encoded bytes as uint8 (height, width, channels).
 
     DataError names the file (or `name`, for bytes) whatever is wrong with it: missing, empty, truncated, not

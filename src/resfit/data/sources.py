@@ -135,9 +135,7 @@ def _assign(
     return listings, sources
 
 
-def _cut(
-    listing: Listing, how: Callable[..., tuple[np.ndarray, np.ndarray]], seed: int
-) -> tuple[Listing, Listing]:
+def _cut(listing: Listing, how: Callable[..., tuple[np.ndarray, np.ndarray]], seed: int) -> tuple[Listing, Listing]:
     kept, cut_off = how(listing.keys, listing.targets, seed=seed)
     return listing.subset(kept), listing.subset(cut_off)
 
@@ -168,9 +166,7 @@ def _shape(
     if preprocessing is not None:
         if channels not in (None, preprocessing.channels):
             raise UsageError(f"channels {channels}: the model reads {preprocessing.channels}")
-        return replace(
-            preprocessing, height=img_size or preprocessing.height, width=img_size or preprocessing.width
-        )
+        return replace(preprocessing, height=img_size or preprocessing.height, width=img_size or preprocessing.width)
     height, width, own_channels = _own_shape(origin)
     count = channels or own_channels
     return Preprocessing(

@@ -66,9 +66,7 @@ def build(model: "Model", path: str | Path, *, format: str = "onnx", precision: 
     )
 
 
-def open_session(
-    artifact: Artifact | str | Path, *, engine: str | None = None, threads: int | None = None
-) -> Session:
+def open_session(artifact: Artifact | str | Path, *, engine: str | None = None, threads: int | None = None) -> Session:
     """Open an artifact in an engine, by default the first that opens its format.
 
     threads: of one run; by default one for each processor. Unknown engine: UsageError. A file that the engine

@@ -34,9 +34,7 @@ class Metadata:
     def from_strings(cls, strings: Mapping[str, str], *, source: str) -> Self:
         """What `to_strings` wrote into `source`; anything else is an EngineError that names it."""
         try:
-            values: dict[str, Any] = {
-                field.name: json.loads(strings[field.name]) for field in dataclasses.fields(cls)
-            }
+            values: dict[str, Any] = {field.name: json.loads(strings[field.name]) for field in dataclasses.fields(cls)}
             values["spec"] = ResNetSpec.from_dict(values["spec"])
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             values["labels"] = tuple(values["labels"])

@@ -49,9 +49,7 @@ class GraphWriter:
         if key not in self._constants:
             self._constants[key] = self._name()
             self._initializers.append(
-                TensorProto(
-                    name=self._constants[key], dims=array.shape, data_type=_KINDS[array.dtype], raw_data=key[2]
-                )
+                TensorProto(name=self._constants[key], dims=array.shape, data_type=_KINDS[array.dtype], raw_data=key[2])
             )
         return self._constants[key]
 

@@ -70,13 +70,9 @@ def open_file(path: Path, *, threads: int | None = None) -> TorchSession:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise EngineError(f"{path} does not hold the network it names: {error}") from error
-    return TorchSession(
-        network, preprocessing=metadata.preprocessing, labels=metadata.labels, threads=threads
-    )
+    return TorchSession(network, preprocessing=metadata.preprocessing, labels=metadata.labels, threads=threads)
 
 
 def model_session(model: Model, *, threads: int | None = None) -> TorchSession:
     """A model as it is, unfolded and without a file: what artifacts are compared with."""
-    return TorchSession(
-        model.module(), preprocessing=model.preprocessing, labels=model.labels, threads=threads
-    )
+    return TorchSession(model.module(), preprocessing=model.preprocessing, labels=model.labels, threads=threads)

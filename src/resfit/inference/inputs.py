@@ -31,9 +31,7 @@ def image_paths(inputs: Sequence[str | Path]) -> list[Path]:
     pattern that matches nothing and a folder without images are UsageErrors.
     """
     if not inputs:
-        raise UsageError(
-            "no images were given", hint="give image files, folders of them, or patterns like '*.jpg'"
-        )
+        raise UsageError("no images were given", hint="give image files, folders of them, or patterns like '*.jpg'")
     found: dict[Path, None] = {}
     for given in inputs:
         for path in _expand(Path(given)):

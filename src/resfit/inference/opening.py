@@ -4,42 +4,72 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
-from resfit.engines.artifact import build, describe, open_session
+from resfit.engines.artifact import ENGINES, build, describe, open_session
 from resfit.engines.session import Session
-from resfit.errors import EngineError, ModelError
-from resfit.model.load import load
-from resfit.model.model import Model
+from resfit.errors import EngineError, ModelError, UsageError, nearest
 
-FORMAT_OF_ENGINE = {"onnxruntime": "onnx", "torch": "torch"}
+if TYPE_CHECKING:
+    from resfit.model.model import Model  # brings torch, which an artifact of another engine does without
+
+DEFAULT_ENGINE = "onnxruntime"
 FIT_RESULT = "fit.json"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A session, whether its weights were ever trained, and what a user should know of the model."""
+
+    session: Session
+    trained: bool
+    notes: tuple[str, ...]
 
 
 @contextlib.contextmanager
 def session_for(
-    source: str | Path, *, engine: str | None = None, threads: int | None = None
-) -> Iterator[tuple[Session, bool]]:
-    """(session, trained) for a model; `trained` is False for a network that was only named.
+    source: str | Path,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    **given: Any,
+) -> Iterator[Opened]:
+    """Whatever names a model, opened.
 
     An artifact file, also that of a fit folder, is opened as it is; any other model is first built as a
     float32 artifact for the engine, which is removed when the block ends.
+    given: img_size, mean, std and labels in place of the model's own, as `model.load.load` takes them. An
+    artifact cannot be changed: UsageError.
     """
+    given = {name: value for name, value in given.items() if value is not None}
     artifact = artifact_of(source)
-    if artifact is not None:
-        yield open_session(artifact, engine=engine, threads=threads), describe(artifact).trained
+    if artifact is None:
+        from resfit.model.load import load
+
+        model = load(source, **given)
+        with session_of(model, engine=engine, threads=threads) as session:
+            yield Opened(session=session, trained=model.provenance.trained, notes=model.provenance.notes)
         return
-    model = load(str(source))
-    with session_of(model, engine=engine, threads=threads) as session:
-        yield session, model.provenance.trained
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{artifact} is an artifact: what {flags} would change is part of it", hint="leave it out")
+    trained = describe(artifact).trained
+    notes = () if trained else (f"{artifact} holds untrained weights",)
+    yield Opened(session=open_session(artifact, engine=engine, threads=threads), trained=trained, notes=notes)
 
 
 @contextlib.contextmanager
-def session_of(model: Model, *, engine: str | None = None, threads: int | None = None) -> Iterator[Session]:
+def session_of(model: "Model", *, engine: str | None = None, threads: int | None = None) -> Iterator[Session]:
     """A session on a float32 artifact built from a model, which is removed when the block ends."""
-    engine = engine or "onnxruntime"
+    engine = engine or DEFAULT_ENGINE
+    if engine not in ENGINES:
+        raise UsageError(f"there is no engine {engine!r}", hint=nearest(engine, ENGINES))
+    _, formats = ENGINES[engine]
     with tempfile.TemporaryDirectory(prefix="resfit-session-") as folder:
-        built = build(model, Path(folder, "model"), format=FORMAT_OF_ENGINE[engine], precision="fp32")
+        built = build(model, Path(folder, "model"), format=formats[0], precision="fp32")
         yield open_session(built.path, engine=engine, threads=threads)
 
 

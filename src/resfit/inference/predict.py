@@ -88,9 +88,7 @@ def _batch_rows(
 
 def _answer(probabilities: np.ndarray, labels: Sequence[str], ranked: int) -> dict[str, Any]:
     if not np.isfinite(probabilities).all():
-        raise EngineError(
-            "the model answers with numbers that are not finite", hint="its weights are damaged"
-        )
+        raise EngineError("the model answers with numbers that are not finite", hint="its weights are damaged")
     order = np.argsort(-probabilities, kind="stable")[:ranked]
     top = [{"label": labels[index], "probability": float(probabilities[index])} for index in order]
     return {**top[0], "top": top}

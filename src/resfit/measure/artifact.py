@@ -20,9 +20,7 @@ from resfit.measure.request import MEASURED_IN_CHILD, Report, Request
 QUANTITIES = ("latency_ms", "file_bytes", "memory_bytes", "macs", "energy_mj")
 TIMEOUT_SECONDS = 600
 NOISY_SPREAD = 0.1
-_ERRORS: dict[str, type[ResfitError]] = {
-    kind.code: kind for kind in (UsageError, DataError, ModelError, EngineError)
-}
+_ERRORS: dict[str, type[ResfitError]] = {kind.code: kind for kind in (UsageError, DataError, ModelError, EngineError)}
 
 
 def measure(
@@ -63,9 +61,7 @@ def check_quantities(quantities: Sequence[str], powercap: Path = POWERCAP) -> No
     """UsageError for an unknown quantity, and for energy where nothing measures it."""
     for name in quantities:
         if name not in QUANTITIES:
-            raise UsageError(
-                f"{name!r} is not a quantity that can be measured", hint=nearest(name, QUANTITIES)
-            )
+            raise UsageError(f"{name!r} is not a quantity that can be measured", hint=nearest(name, QUANTITIES))
     if "energy_mj" in quantities:
         energy_meter(powercap)
 
@@ -122,9 +118,7 @@ def run_child(request: Request) -> Report:
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise EngineError(
-            f"the process measuring {request.artifact} {_end(done.returncode, done.stderr)}"
-        ) from None
+        raise EngineError(f"the process measuring {request.artifact} {_end(done.returncode, done.stderr)}") from None
     if "error" in answer:
         kind = _ERRORS.get(answer["error"]["code"], EngineError)
         raise kind(answer["error"]["message"], hint=answer["error"]["hint"])
@@ -149,9 +143,7 @@ def measurement(
     values: dict[str, Any] = dict.fromkeys((*QUANTITIES, "accuracy"))
     basis: dict[str, str] = {}
     for name in quantities:
-        value, sentence = _quantity(
-            name, artifact, (memory_report or report) if name == "memory_bytes" else report
-        )
+        value, sentence = _quantity(name, artifact, (memory_report or report) if name == "memory_bytes" else report)
         values[name], basis[name] = value, sentence
     if report is not None and report.accuracy is not None and accuracy_basis is not None:
         values["accuracy"], basis["accuracy"] = report.accuracy, accuracy_basis
@@ -164,9 +156,7 @@ def _quantity(name: str, artifact: str | Path, report: Report | None) -> tuple[f
     if name == "macs":
         described = describe(artifact)
         height, width = described.preprocessing.height, described.preprocessing.width
-        return macs(
-            described.spec, height, width
-        ), f"counted, convolutions and classifier at {height} x {width}"
+        return macs(described.spec, height, width), f"counted, convolutions and classifier at {height} x {width}"
     assert report is not None
     through = f"{report.engine}, {_threads(report.threads)}, own process"
     if name == "latency_ms":
@@ -181,18 +171,14 @@ def _quantity(name: str, artifact: str | Path, report: Report | None) -> tuple[f
             report.memory_bytes,
             f"peak (VmHWM) once opened and run, less that with the engine idle; {through}",
         )
-    sentence = (
-        f"processor package counters over {report.energy_images} images, idle power included; {through}"
-    )
+    sentence = f"processor package counters over {report.energy_images} images, idle power included; {through}"
     return report.energy_mj, sentence
 
 
 def _noise(runs: Sequence[float]) -> str:
     """A warning when the middle half of the runs spreads by more than a tenth of their median."""
     spread = (percentile(runs, 75) - percentile(runs, 25)) / statistics.median(runs)
-    return (
-        f", a busy machine: the middle half spreads over {spread:.0%} of it" if spread > NOISY_SPREAD else ""
-    )
+    return f", a busy machine: the middle half spreads over {spread:.0%} of it" if spread > NOISY_SPREAD else ""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

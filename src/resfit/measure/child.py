@@ -73,9 +73,7 @@ def timed_runs(session: Session, batches: np.ndarray, request: Request) -> tuple
     latencies: list[float] = []
     started = time.perf_counter()
     elapsed = 0.0
-    while (
-        len(latencies) < request.repeats or elapsed < request.min_seconds
-    ) and elapsed < request.max_seconds:
+    while (len(latencies) < request.repeats or elapsed < request.min_seconds) and elapsed < request.max_seconds:
         batch = batches[len(latencies) % len(batches)]
         begin = time.perf_counter()
         softmax(session.run(batch))
@@ -98,7 +96,7 @@ def _timed_batches(request: Request) -> np.ndarray:
     if request.images is not None:
         images = np.load(request.images, mmap_mode="r")
         turns = max(1, min(TURNS, len(images) // size))
-        return np.array(np.resize(images[: turns * size], (turns, size, *request.image_shape)))
+        return images[np.arange(turns * size).reshape(turns, size) % len(images)]
     turns = TURNS if size == 1 else 2
     noise = np.random.default_rng(0)
     return noise.integers(0, 256, (turns, size, *request.image_shape), dtype=np.uint8)

@@ -41,9 +41,7 @@ def prove(
     """
     check_quantities(quantities, powercap)
     if not len(images) or len(images) != len(labels):
-        raise DataError(
-            f"a proof needs as many labels as images, and at least one: {len(images)}, {len(labels)}"
-        )
+        raise DataError(f"a proof needs as many labels as images, and at least one: {len(images)}, {len(labels)}")
     alone = [name for name in quantities if name == "memory_bytes"]
     together = [name for name in quantities if name != "memory_bytes"]
     with tempfile.TemporaryDirectory(prefix="resfit-proof-") as folder:

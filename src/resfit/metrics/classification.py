@@ -11,9 +11,7 @@ def _checked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
     """Both as arrays of matching length; ValueError for shapes that cannot belong together."""
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"logits (N, classes) and labels (N,) expected, got {logits.shape} and {labels.shape}"
-        )
+        raise ValueError(f"logits (N, classes) and labels (N,) expected, got {logits.shape} and {labels.shape}")
     if not len(labels):
         raise ValueError("no images to score")
     return logits, labels

@@ -27,9 +27,7 @@ def fold(model: Model) -> Model:
     if model.encodings or model.activation_ranges:
         raise ModelError("a model with encodings or activation ranges cannot be folded", hint="fold it first")
     folded = dataclasses.replace(spec, norm="batch_leading" if spec.order == "pre" else "none", bias=True)
-    kept = {
-        name for name, operation in layout.walk(layout.plan(folded)) if isinstance(operation, layout.Norm)
-    }
+    kept = {name for name, operation in layout.walk(layout.plan(folded)) if isinstance(operation, layout.Norm)}
     norms = {conv: norm for conv, norm in _followed(layout.plan(spec), "") if norm not in kept}
     weights: dict[str, Tensor] = {}
     for name, operation in layout.walk(layout.plan(folded)):
@@ -70,8 +68,7 @@ def _folded(model: Model, convolution: str, norm: str | None) -> tuple[Tensor, T
     bias = model.weights.get(f"{convolution}.bias", zeros).double()
     if norm is not None:
         gamma, beta, mean, variance = (
-            model.weights[f"{norm}.{part}"].double()
-            for part in ("weight", "bias", "running_mean", "running_var")
+            model.weights[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gamma / torch.sqrt(variance + EPSILON)
         weight = weight * scale.reshape(-1, 1, 1, 1)

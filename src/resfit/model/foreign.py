@@ -79,9 +79,7 @@ def load_checkpoint(
         spec=spec,
         weights={name: weights[name] for name in state_shapes(spec)},
         preprocessing=preprocessing,
-        labels=tuple(labels)
-        if labels is not None
-        else tuple(str(index) for index in range(spec.num_classes)),
+        labels=tuple(labels) if labels is not None else tuple(str(index) for index in range(spec.num_classes)),
         provenance=Provenance(trained=True, source=str(path), notes=tuple(notes)),
     )
 
@@ -133,9 +131,7 @@ def _renamed(name: str) -> str:
 def _plain(tensor: Tensor) -> Tensor:
     """A tensor with memory of its own; half and double precision become float32."""
     tensor = tensor.detach()
-    return (tensor.float() if tensor.is_floating_point() else tensor).clone(
-        memory_format=torch.contiguous_format
-    )
+    return (tensor.float() if tensor.is_floating_point() else tensor).clone(memory_format=torch.contiguous_format)
 
 
 def _complete_projections(weights: dict[str, Tensor]) -> None:
@@ -145,9 +141,7 @@ def _complete_projections(weights: dict[str, Tensor]) -> None:
     """
     for name in [name for name in weights if _BARE_PROJECTION.fullmatch(name)]:
         weights[name.replace("downsample.", "downsample.0.")] = weights.pop(name)
-    if (
-        "bn1.running_mean" not in weights
-    ):  # no norms at all, or a pre-activation's projections, which have none
+    if "bn1.running_mean" not in weights:  # no norms at all, or a pre-activation's projections, which have none
         return
     for name in [name for name in weights if name.endswith(".downsample.0.weight")]:
         prefix = name.removesuffix("0.weight")

@@ -8,6 +8,8 @@ from resfit.model.state import Shapes, shortened
 from resfit.nn.spec import BOTTLENECK_REDUCTION, ResNetSpec
 
 _BLOCK = re.compile(r"layer(\d+)\.(\d+)\.(.+)")
+_EVERY_BLOCK = {"conv1.weight", "conv2.weight"}
+_RANKED = re.compile(r"fc\.weight|conv1\.weight|layer\d+\.\d+\.(conv\d|se\.fc1|downsample\.0)\.weight")
 _STEMS = {7: "imagenet", 3: "cifar"}
 
 
@@ -18,6 +20,9 @@ def infer_spec(shapes: Shapes) -> tuple[ResNetSpec, tuple[str, ...]]:
     tell is taken as everybody has it: strides 1, 2, 2, .. with the 3x3 convolution, ReLU. The caller checks
     the result against all shapes. A state without the parts of a ResNet is a ModelError.
     """
+    for name, shape in shapes.items():
+        if (ranked := _RANKED.fullmatch(name)) and len(shape) != (2 if ranked[0].startswith("fc.") else 4):
+            raise ModelError(f"{name} has the shape {shape}, which no weight of its name has")
     blocks = _blocks(shapes)
     if not blocks or "fc.weight" not in shapes or not any(name.startswith("conv1.") for name in shapes):
         raise ModelError(
@@ -62,9 +67,7 @@ def _blocks(shapes: Shapes) -> list[list[dict[str, tuple[int, ...]]]]:
     stages = len({stage for stage, _ in found})
     depths = [len([block for stage, block in found if stage == number + 1]) for number in range(stages)]
     keys = [[(number + 1, block) for block in range(depth)] for number, depth in enumerate(depths)]
-    if any("conv1.weight" not in found.get(key, {}) for stage in keys for key in stage):
-        return []
-    if any("conv2.weight" not in found[key] for stage in keys for key in stage):
+    if 0 in depths or any(not found.get(key, {}).keys() >= _EVERY_BLOCK for stage in keys for key in stage):
         return []
     return [[found[key] for key in stage] for stage in keys]
 
@@ -99,9 +102,7 @@ def _order(shapes: Shapes, block: Shapes, kind: str, norm: str, notes: list[str]
     if "norm.weight" in shapes:
         return "pre"
     if kind == "article" or (norm == "batch" and "conv1.bias" in block):
-        notes.append(
-            "convolutions have biases beside norms, as the article's: no activation after a sum assumed"
-        )
+        notes.append("convolutions have biases beside norms, as the article's: no activation after a sum assumed")
         return "none"
     return "post"
 
@@ -150,9 +151,7 @@ def _is_prelu(name: str, shapes: Shapes) -> bool:
 
 def _inner(blocks: list[list[dict[str, tuple[int, ...]]]], values: dict[str, Any]) -> ResNetSpec:
     """The spec with the inner widths seen: one ratio where that gives them all, else written out."""
-    inner = tuple(
-        tuple(tuple(c[0] for c in _convolutions(block)[:-1]) for block in stage) for stage in blocks
-    )
+    inner = tuple(tuple(tuple(c[0] for c in _convolutions(block)[:-1]) for block in stage) for stage in blocks)
     standard = max(values["widths"][0] // (BOTTLENECK_REDUCTION if values["block"] == "bottleneck" else 1), 1)
     ratio = inner[0][0][0] / standard
     try:

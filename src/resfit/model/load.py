@@ -22,9 +22,7 @@ from resfit.nn.architectures import architecture
 from resfit.nn.resnet import ResNet
 from resfit.randomness import derived_seed
 
-NOT_MODELS = {
-    ".onnx": "an artifact: evaluate and predict read it, other verbs need the model it was built from"
-}
+NOT_MODELS = {".onnx": "an artifact: evaluate and predict read it, other verbs need the model it was built from"}
 
 
 def load(

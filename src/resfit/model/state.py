@@ -55,12 +55,8 @@ def _tensors(operation: layout.Operation) -> dict[str, tuple[int, ...]]:
             weight = {"weight": (operation.out_channels, inputs, operation.kernel, operation.kernel)}
             return weight | ({"bias": (operation.out_channels,)} if operation.bias else {})
         case layout.Norm():
-            names = ["weight", "bias"] + (
-                ["running_mean", "running_var"] if operation.kind == "batch" else []
-            )
-            counter: dict[str, tuple[int, ...]] = (
-                {"num_batches_tracked": ()} if operation.kind == "batch" else {}
-            )
+            names = ["weight", "bias"] + (["running_mean", "running_var"] if operation.kind == "batch" else [])
+            counter: dict[str, tuple[int, ...]] = {"num_batches_tracked": ()} if operation.kind == "batch" else {}
             return {**dict.fromkeys(names, (operation.channels,)), **counter}
         case layout.Activation(kind="prelu"):
             return {"weight": (1,)}

@@ -65,9 +65,7 @@ NAMED: dict[str, ResNetSpec] = {
     "resnext101_32x8d": _imagenet(101, groups=32, mid_ratio=4.0),
     "wide_resnet50_2": _imagenet(50, mid_ratio=2.0),
     "wide_resnet101_2": _imagenet(101, mid_ratio=2.0),
-    "resnet10t": ResNetSpec(
-        depths=(1, 1, 1, 1), widths=_PLANES, strides=_STRIDES, stem="tiered", shortcut="avgpool"
-    ),
+    "resnet10t": ResNetSpec(depths=(1, 1, 1, 1), widths=_PLANES, strides=_STRIDES, stem="tiered", shortcut="avgpool"),
     "article": _ARTICLE,
     "article_steps": dataclasses.replace(_ARTICLE, block="article"),
     "article_steps_relu": dataclasses.replace(_ARTICLE, block="article", order="post"),

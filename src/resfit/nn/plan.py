@@ -61,9 +61,10 @@ class AveragePool:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroPad:
-    """Option A: every stride-th pixel, with zero channels before and after."""
+    """Option A: every stride-th pixel of its channels, with zero channels before and after."""
 
     name: str
+    channels: int
     stride: int
     before: int
     after: int
@@ -305,7 +306,7 @@ def _shortcut(spec: ResNetSpec, stage: int, block: int) -> Sequence | ZeroPad | 
         return None
     if spec.shortcut == "zero_pad":
         pads = spec.pads(stage, block)
-        return ZeroPad(name="downsample", stride=stride, before=pads[0], after=pads[1])
+        return ZeroPad(name="downsample", channels=before, stride=stride, before=pads[0], after=pads[1])
     pooled = spec.shortcut == "avgpool"
     first = int(pooled)  # timm's numbering, where the pool is 0 and an identity holds its place at stride 1
     operations: list[Operation] = [AveragePool(name="0", kernel=stride)] if pooled and stride > 1 else []

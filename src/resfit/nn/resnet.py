@@ -115,6 +115,8 @@ class ResNet(nn.Module):
 
     def reset_parameters(self) -> None:
         """He initialisation, fan out (He et al. 2015b); with zero_gamma each branch starts at zero."""
+        if next(self.parameters()).is_meta:  # shapes alone: the weights come from elsewhere
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -114,16 +114,14 @@ class ResNetSpec:
             or any(len(pair) != 2 or not _whole(*pair, least=0) for pair in self.shortcut_pads)
         ):
             raise UsageError(
-                f"shortcut_pads is {self.shortcut_pads}, expected (before, after) for each of "
-                f"{len(self.depths)} stages"
+                f"shortcut_pads is {self.shortcut_pads}, expected (before, after) for each of {len(self.depths)} stages"
             )
 
     def _validate_block(self, stage: int, block: int) -> None:
         inner = self.inner(stage, block)
         if not _whole(*inner, least=1) or any(width % self.groups for width in inner):
             raise UsageError(
-                f"stage {stage + 1} has inner widths {inner}, expected at least 1 and "
-                f"multiples of groups {self.groups}"
+                f"stage {stage + 1} has inner widths {inner}, expected at least 1 and multiples of groups {self.groups}"
             )
         before, after = self.block_channels(stage, block)
         changes = before != after or self.block_stride(stage, block) != 1

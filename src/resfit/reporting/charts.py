@@ -97,9 +97,7 @@ def _limits(x: Axis, y: Axis, latency_ms: float | None, accuracy: float | None) 
         place = x(latency_ms)
         parts.append(element("line", class_="limit", x1=place, x2=place, y1=y.start, y2=y.end))
         words = f"limit {number(latency_ms)} ms"
-        parts.append(
-            element("text", words, class_="limit-name", x=place - 5, y=y.end + 12, text_anchor="end")
-        )
+        parts.append(element("text", words, class_="limit-name", x=place - 5, y=y.end + 12, text_anchor="end"))
     if accuracy is not None:
         height = y(accuracy)
         parts.append(element("line", class_="limit", x1=x.start, x2=x.end, y1=height, y2=height))
@@ -125,9 +123,7 @@ def _front(x: Axis, y: Axis, raced: Sequence[Candidate]) -> Markup:
     return element("polyline", class_="front", points=" ".join(points))
 
 
-def _point(
-    x: Axis, y: Axis, item: Candidate, largest: int, biggest: float, file_limit_bytes: float | None
-) -> Markup:
+def _point(x: Axis, y: Axis, item: Candidate, largest: int, biggest: float, file_limit_bytes: float | None) -> Markup:
     share = (item.file_bytes or 0) / largest if largest else 0.0
     radius = 4 + (biggest - 4) * math.sqrt(share)
     facts = [percent(item.accuracies[-1]), quantity("latency_ms", item.latency_ms)]
@@ -151,8 +147,7 @@ def _point_labels(x: Axis, y: Axis, raced: Sequence[Candidate], biggest: float) 
         for left in (place + biggest + 5, place - biggest - 5 - length):
             box = (left, height - 8, left + length, height + 8)
             free = all(
-                box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1]
-                for other in taken
+                box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken
             )
             if free and x.start <= box[0] and box[2] <= x.end:
                 taken.append(box)
@@ -206,9 +201,7 @@ def interval_picture(test: ProvenAccuracy, min_accuracy: float | None) -> Markup
         for value in x.ticks(5):
             parts.append(element("line", class_="axis", x1=x(value), x2=x(value), y1=23.0, y2=29.0))
             anchor = "start" if x(value) < 30 else "end" if x(value) > width - 30 else "middle"
-            parts.append(
-                element("text", _axis_percent(value), class_="tick", x=x(value), y=46, text_anchor=anchor)
-            )
+            parts.append(element("text", _axis_percent(value), class_="tick", x=x(value), y=46, text_anchor=anchor))
         parts.append(element("line", class_="interval", x1=x(test.low), x2=x(test.high), y1=26.0, y2=26.0))
         parts.append(element("circle", class_="point won", cx=x(test.accuracy), cy=26.0, r=6))
         if min_accuracy is not None and x.low <= min_accuracy <= x.high:
@@ -217,9 +210,7 @@ def interval_picture(test: ProvenAccuracy, min_accuracy: float | None) -> Markup
             words = f"at least {percent(min_accuracy)}"
             anchor = "end" if place > width / 2 else "start"
             shift = -5 if anchor == "end" else 5
-            parts.append(
-                element("text", words, class_="limit-name", x=place + shift, y=14, text_anchor=anchor)
-            )
+            parts.append(element("text", words, class_="limit-name", x=place + shift, y=14, text_anchor=anchor))
         return picture(width, 52, "Accuracy with its 95 % interval", parts, class_=f"plot {shape}")
 
     return both(draw)

@@ -1,5 +1,6 @@
 """report.html of a fit, from its result and the logits of the proof."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,7 @@ from resfit.reporting.wording import percent, quantity, size
 MOST_MISTAKES = 24
 
 
-def write_fit_report(
-    folder: str | Path, result: Mapping[str, Any], logits: np.ndarray, test: ArrayDataset
-) -> Path:
+def write_fit_report(folder: str | Path, result: Mapping[str, Any], logits: np.ndarray, test: ArrayDataset) -> Path:
     """Write FOLDER/report.html; from what fit returns and the proven file's logits (N, classes)."""
     verdicts = tuple(Verdict(**row) for row in result["budgets"])
     limits = {verdict.name: verdict.limit for verdict in verdicts}
@@ -29,6 +28,7 @@ def write_fit_report(
         title=f"{result['model']} for {Path(result['data']).name}",
         headline=_headline(result, holds),
         holds=holds if verdicts else None,
+        command=_command(result),
         budgets=verdicts,
         nearest=tuple(result["nearest"]),
         facts=_facts(result),
@@ -58,11 +58,7 @@ def _headline(result: Mapping[str, Any], holds: bool) -> str:
     found = f"{percent(result['accuracy'])} right on {result['num_images']:,} images that served no choice"
     if not result["budgets"]:
         return found
-    return (
-        f"Every budget holds, with {found}."
-        if holds
-        else f"Over budget: {', '.join(result['binding'])}. {found}."
-    )
+    return f"Every budget holds, with {found}." if holds else f"Over budget: {', '.join(result['binding'])}. {found}."
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -76,6 +72,17 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     if measured.get("macs"):
         facts["multiply-accumulates"] = quantity("macs_m", measured["macs"] / 1e6)
     return facts
+
+
+def _command(result: Mapping[str, Any]) -> str:
+    """The command line that asks for this fit again, defaults written out."""
+    words = ["resfit", "fit", shlex.quote(result["data"])]
+    limits = {row["name"]: row["limit"] for row in result["budgets"]}
+    for name in (*limits, "img_size", "time_minutes", "max_drop", "seed", "threads"):
+        value = limits.get(name, result.get(name))
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')} {value:.12g}")
+    return " ".join(words)
 
 
 def _notes(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -161,10 +168,7 @@ def _provenance(result: Mapping[str, Any]) -> dict[str, dict[str, object]]:
     artifact = result["artifact"]
     return {
         "Data": {
-            **{
-                role: f"{row['num_images']:,} images: {row['source']}"
-                for role, row in result["roles"].items()
-            },
+            **{role: f"{row['num_images']:,} images: {row['source']}" for role, row in result["roles"].items()},
             "fingerprint": result["fingerprint"],
         },
         "Artifact": {"file": Path(artifact["path"]).name, "sha256": artifact["sha256"], **result["basis"]},

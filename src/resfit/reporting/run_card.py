@@ -32,9 +32,7 @@ def write_run_card(
         preprocessing=_preprocessing_words(model.preprocessing),
         facts=_facts(model, outcome),
         training={key: value for key, value in outcome["recipe"].items() if value is not None},
-        data={
-            role: f"{row['num_images']:,} images: {row['source']}" for role, row in outcome["roles"].items()
-        },
+        data={role: f"{row['num_images']:,} images: {row['source']}" for role, row in outcome["roles"].items()},
         usage=usage or (f"resfit predict {name} PICTURE.jpg", f"resfit export {name} --out model.onnx"),
         notes=model.provenance.notes,
         created=model.provenance.created[:10],

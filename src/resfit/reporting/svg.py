@@ -61,12 +61,7 @@ def _round_steps(least: float) -> list[float]:
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        values = [
-            10.0**power * factor
-            for power in powers
-            for factor in factors
-            if low <= 10.0**power * factor <= high
-        ]
+        values = [10.0**power * factor for power in powers for factor in factors if low <= 10.0**power * factor <= high]
         if len(values) <= most:
             return values
     return values[:: math.ceil(len(values) / most)]
@@ -93,15 +88,11 @@ def frame(
     for value in y.ticks(6):
         height = y(value)
         parts.append(element("line", class_="grid", x1=x.start, x2=x.end, y1=height, y2=height))
-        parts.append(
-            element("text", y_word(value), class_="tick", x=x.start - 7, y=height + 4, text_anchor="end")
-        )
+        parts.append(element("text", y_word(value), class_="tick", x=x.start - 7, y=height + 4, text_anchor="end"))
     for value in x.ticks(max(3, int((x.end - x.start) / 70))):
         place = x(value)
         parts.append(element("line", class_="grid", x1=place, x2=place, y1=y.start, y2=y.end))
-        parts.append(
-            element("text", x_word(value), class_="tick", x=place, y=y.start + 18, text_anchor="middle")
-        )
+        parts.append(element("text", x_word(value), class_="tick", x=place, y=y.start + 18, text_anchor="middle"))
     parts.append(element("line", class_="axis", x1=x.start, x2=x.end, y1=y.start, y2=y.start))
     parts.append(element("text", x_title, class_="name", x=x.end, y=y.start + 36, text_anchor="end"))
     parts.append(element("text", y_title, class_="name", x=x.start, y=y.end - 12))
@@ -110,6 +101,4 @@ def frame(
 
 def picture(width: float, height: float, label: str, parts: list[Markup], *, class_: str) -> Markup:
     """The svg element, as wide as its container and described to screen readers."""
-    return element(
-        "svg", *parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label, class_=class_
-    )
+    return element("svg", *parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label, class_=class_)

@@ -15,7 +15,7 @@ import numpy as np
 from resfit.budget import Budget, Measurement, Verdict
 from resfit.compression.quantise import quantise
 from resfit.data.dataset import Splits
-from resfit.engines.artifact import Artifact, build
+from resfit.engines.artifact import Artifact, build, open_session
 from resfit.errors import BudgetNotMet, ResfitError
 from resfit.inference.opening import session_of
 from resfit.inference.predict import evaluate_session
@@ -31,13 +31,16 @@ from resfit.search.pricing import (
     price_all,
     quantities_for,
 )
-from resfit.search.race import Entrant, Failed, Finished, Rung, evenly, plan_rungs, race
+from resfit.search.race import LEAST_SECONDS, Entrant, Failed, Finished, Rung, evenly, plan_rungs, race
 from resfit.training.loop import train
+from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.result import TrainResult
 
-RACE_SHARE = 0.4  # of the time left after pricing
-PROOF_SECONDS = 8.0  # kept for quantising, proving and reporting
+LADDER_SHARE = 0.25  # of all the time
+RACE_SHARE = 0.4  # of the time left after the ladder
+PROOF_SECONDS = 4.0  # kept for quantising and reporting, besides what the processes of a proof take
+PROOF_PROCESSES = 4  # of one measured candidate's time each
 NOISY = ("latency_ms", "memory_bytes", "energy_mj")
 MOST_PROOFS = 3
 
@@ -57,8 +60,8 @@ class Plan:
     say: Callable[[str], None]
 
     def seconds_left(self) -> float:
-        """What remains for training, the proof kept aside."""
-        return self.started + self.time_seconds - time.monotonic() - PROOF_SECONDS
+        """What remains of all the time."""
+        return self.started + self.time_seconds - time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +109,16 @@ class NoNetworkFits(BudgetNotMet):
 
 def fit(splits: Splits, plan: Plan) -> Fit:
     """Find, train and prove the best network within a budget. NoNetworkFits when there is none."""
+    before = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="resfit-fit-") as scratch:
         points = _price(splits, plan, Path(scratch))
     fitting = [point for point in points if point.fits]
     if not fitting:
         raise NoNetworkFits(points, plan.budget)
-    plan.say(f"ladder   {len(points)} artifacts measured; {len(fitting)} networks can meet the budget")
+    timed = [point for point in points if point.measurement.latency_ms is not None]
+    plan.say(f"ladder   {len(timed)} artifacts measured; {len(fitting)} networks can meet the budget")
+    reserve = PROOF_SECONDS + PROOF_PROCESSES * (time.monotonic() - before) / len(timed)
+    plan = dataclasses.replace(plan, time_seconds=plan.time_seconds - reserve)
     entrants, rungs = _entrants(fitting, plan)
     left = race(entrants, rungs, lambda entrant, rung, number: _trial(entrant, rung, number, splits, plan))
     if not left:
@@ -143,17 +150,15 @@ def _price(splits: Splits, plan: Plan, scratch: Path) -> tuple[Point, ...]:
         quantities=quantities_for(plan.budget),
     )
     plan.say(f"ladder   {len(ladder)} networks to build and measure")
-    return price_all(pricing, ladder, lambda _name: None)
+    return price_all(pricing, ladder, deadline=plan.started + LADDER_SHARE * plan.time_seconds)
 
 
 def _entrants(fitting: list[Point], plan: Plan) -> tuple[list[Entrant], tuple[Rung, ...]]:
     """The networks that race, by rising cost, and the rungs the time allows."""
     ordered = sorted(fitting, key=lambda point: point.measurement.macs or 0)
     rungs = plan_rungs(len(ordered), RACE_SHARE * plan.seconds_left())
-    if not rungs:  # no time to compare: the middle of the ladder is the safest guess
-        chosen = [ordered[len(ordered) // 2]]
-    else:
-        chosen = evenly(ordered, rungs[0].entered)
+    # With no time to compare, the middle of the ladder is the safest guess.
+    chosen = evenly(ordered, rungs[0].entered) if rungs else [ordered[len(ordered) // 2]]
     return [Entrant(name=point.candidate.name, subject=point) for point in chosen], rungs
 
 
@@ -161,9 +166,7 @@ def _recipe(plan: Plan, earlier: TrainResult | None) -> Recipe:
     recipe = Recipe(seed=plan.seed, threads=plan.threads)
     if earlier is None:
         return recipe
-    return dataclasses.replace(
-        recipe, precision=earlier.recipe.precision, memory_format=earlier.recipe.memory_format
-    )
+    return dataclasses.replace(recipe, precision=earlier.recipe.precision, memory_format=earlier.recipe.memory_format)
 
 
 def _trial(entrant: Entrant, rung: Rung, number: int, splits: Splits, plan: Plan) -> Finished | Failed:
@@ -198,16 +201,13 @@ def _trial(entrant: Entrant, rung: Rung, number: int, splits: Splits, plan: Plan
 def _train_on(winner: Entrant, splits: Splits, plan: Plan, folder: Path) -> TrainResult:
     """The winner, for the rest of the time, from the weights it raced with."""
     earlier = winner.last.result if winner.last else None
-    seconds = max(plan.seconds_left(), 2.0)
-    from resfit.training.progress import ProgressPrinter
-
     return train(
         winner.subject.candidate.spec,
         splits,
         _recipe(plan, earlier),
         folder=folder,
         init_weights=earlier.model.weights if earlier else None,
-        max_seconds=seconds,
+        max_seconds=max(plan.seconds_left(), LEAST_SECONDS),
         on_event=ProgressPrinter(),
     )
 
@@ -231,8 +231,6 @@ def _ship(
 
 
 def _validation_accuracy(subject: Model | Artifact, splits: Splits, plan: Plan) -> float:
-    from resfit.engines.artifact import open_session
-
     with contextlib.ExitStack() as stack:
         if isinstance(subject, Model):
             session = stack.enter_context(session_of(subject, threads=plan.threads))
@@ -248,7 +246,12 @@ def _prove(artifact: Artifact, splits: Splits, plan: Plan) -> tuple[tuple[Proof,
     quantities = quantities_for(plan.budget)
     proofs = [
         prove(
-            artifact.path, test.images, test.targets, engine=plan.engine, threads=plan.threads, quantities=quantities
+            artifact.path,
+            test.images,
+            test.targets,
+            engine=plan.engine,
+            threads=plan.threads,
+            quantities=quantities,
         )
     ]
     missed = [verdict.name for verdict in plan.budget.check(proofs[0].measurement) if not verdict.holds]

@@ -1,7 +1,8 @@
 """What each candidate costs, untrained, as the file and through the engine that would serve it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from resfit.model.model import Model, Provenance
 from resfit.nn.resnet import ResNet
 from resfit.search.ladder import Candidate
 
-HEADROOM = {"latency_ms": 0.92, "memory_bytes": 0.95, "energy_mj": 0.92}  # of limits whose measurement is noisy
+HEADROOM = {
+    "latency_ms": 0.92,
+    "memory_bytes": 0.95,
+    "energy_mj": 0.92,
+}  # of limits whose measurement is noisy
 SAME_SPEED = 1.03  # medians this close are one speed
-CALIBRATION_IMAGES = 128
+CALIBRATION_IMAGES = 32  # timing alone depends on them, and not much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +71,24 @@ class Pricing:
         slow = full.measurement.latency_ms
         if slow is None:
             slow = measure(
-                self._path(candidate, "fp32"), engine=self.engine, threads=self.threads, quantities=("latency_ms",)
+                self._path(candidate, "fp32"),
+                engine=self.engine,
+                threads=self.threads,
+                quantities=("latency_ms",),
             ).latency_ms
         fast = small.measurement.latency_ms
         if slow is not None and fast is not None and fast > slow * SAME_SPEED:
             reason = f"int8 is slower than float32 ({fast:.3g} and {slow:.3g} ms), which does not fit"
             small = dataclasses.replace(small, reason=reason)
         return (full, small)
+
+    def unpriced(self, candidate: Candidate) -> Point:
+        """A candidate that the time left unmeasured: out, with its MACs alone."""
+        count = macs(candidate.spec, self.preprocessing.height, self.preprocessing.width)
+        return Point(
+            candidate=candidate, precision="fp32", measurement=Measurement(macs=count),
+            reason="not measured: no time was left",
+        )  # fmt: skip
 
     def _untrained(self, candidate: Candidate) -> Model:
         return Model.from_module(
@@ -98,7 +114,10 @@ class Pricing:
             return Point(candidate=candidate, precision=precision, measurement=known, reason=reason)
         measured = measure(artifact.path, engine=self.engine, threads=self.threads, quantities=self.quantities)
         return Point(
-            candidate=candidate, precision=precision, measurement=measured, reason=_excess(self.budget, measured)
+            candidate=candidate,
+            precision=precision,
+            measurement=measured,
+            reason=_excess(self.budget, measured),
         )
 
 
@@ -109,15 +128,31 @@ def quantities_for(budget: Budget) -> tuple[str, ...]:
     return ("latency_ms", "file_bytes", "macs", *optional)
 
 
-def price_all(
-    pricing: Pricing, ladder: Iterable[Candidate], on_progress: Callable[[str], None]
-) -> tuple[Point, ...]:
-    """All points of a ladder, in its order."""
-    points: list[Point] = []
-    for candidate in ladder:
-        on_progress(candidate.name)
-        points += pricing.price(candidate)
-    return tuple(points)
+def price_all(pricing: Pricing, ladder: Sequence[Candidate], *, deadline: float) -> tuple[Point, ...]:
+    """The points of a ladder, in its order.
+
+    Candidates are taken spread over the ladder, and finer and finer, so that what is known when the deadline (a
+    time of time.monotonic()) comes still reaches from tiny to large; those it leaves out say so.
+    """
+    found: dict[str, tuple[Point, ...]] = {}
+    for number in spread_order(len(ladder)):
+        candidate = ladder[number]
+        late = found and time.monotonic() > deadline
+        found[candidate.name] = (pricing.unpriced(candidate),) if late else pricing.price(candidate)
+    return tuple(point for candidate in ladder for point in found[candidate.name])
+
+
+def spread_order(count: int) -> list[int]:
+    """0 .. count - 1, both ends first, then every gap's middle, the widest gaps first."""
+    order = [0, count - 1][: max(count, 0)] if count > 1 else list(range(count))
+    gaps = [(0, count - 1)]
+    while gaps:
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(middle)
+            gaps += [(low, middle), (middle, high)]
+    return order
 
 
 def nearest_points(points: Iterable[Point], budget: Budget, count: int = 3) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Successive halving (Jamieson and Talwalkar 2016): equal time for all, the better third goes on."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +11,13 @@ LEAST_SECONDS = 4.0  # a shorter training says nothing
 
 
 class Trial(Protocol):
-    """What a training of the race tells: its score on the validation images, and the weights to go on from."""
+    """What a training of the race must tell: its accuracy and loss on the validation images."""
 
     @property
     def accuracy(self) -> float: ...
 
     @property
     def loss(self) -> float: ...
-
-    @property
-    def epochs(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +75,7 @@ def plan_rungs(entrants: int, seconds: float) -> tuple[Rung, ...]:
         share = seconds / (len(sizes) - 1)
         if share / count >= LEAST_SECONDS:
             return tuple(
-                Rung(entered=entered, kept=kept, seconds=share / entered)
-                for entered, kept in zip(sizes, sizes[1:], strict=False)
+                Rung(entered=entered, kept=kept, seconds=share / entered) for entered, kept in itertools.pairwise(sizes)
             )
     return ()
 

@@ -62,6 +62,7 @@ def _train_epoch(run: Run, stop: StopRequest, stop_after_step: int | None) -> No
     augment = Augment(crop_padding=recipe.crop_padding or 0 if cropped else 0, flip=bool(recipe.flip))
     start = run.step % run.steps_per_epoch
     run.network.train()
+    assert recipe.batch_size is not None
     for batch in batches(
         run.splits.train, batch_size=recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start, augment=augment
     ):
@@ -75,8 +76,11 @@ def _train_epoch(run: Run, stop: StopRequest, stop_after_step: int | None) -> No
                 hint=f"train with a lower rate, such as --lr {(recipe.lr or lr) / 4:.2g}",
             )
         run.step_done(loss, lr)
+        ended = batch.step + 1 == run.steps_per_epoch or run.step >= run.steps
+        if ended:
+            run.epoch_done(lr)
         if stop.requested or run.step == stop_after_step:
             raise Interrupted(f"training stopped after step {run.step} of {run.steps}", hint=run.save_for_resume())
-        if run.step >= run.steps:
-            break
-    run.epoch_done(lr)
+        if ended:
+            return
+        run.save_when_due()

@@ -67,10 +67,12 @@ class Pace:
         """Seconds that so many more steps and their evaluations will take."""
         return steps * self._recent + -(-steps // self.steps_per_epoch) * self._evaluation
 
-    def steps_until_deadline(self) -> int:
-        """Steps there is time for, at least one; needs a deadline and a known speed."""
+    def steps_until_deadline(self, step: int = 0) -> int:
+        """Steps there is time for after `step`, at least one; needs a deadline and a known speed."""
         assert self.deadline is not None
-        left = (self.deadline - time.monotonic()) * (1 - RESERVE) - self._evaluation
+        # The present epoch owes the part of its evaluation that its steps so far amount to; the last one is whole
+        evaluations = 1 + step % self.steps_per_epoch / self.steps_per_epoch
+        left = (self.deadline - time.monotonic()) * (1 - RESERVE) - evaluations * self._evaluation
         return max(int(left / (self._recent + self._evaluation / self.steps_per_epoch)), 1)
 
     def replanned(self, step: int, steps: int) -> int:
@@ -79,7 +81,7 @@ class Pace:
             return steps
         left = steps - step
         self._next_check = step + max(left // CHECKS, 1)
-        wanted = step + self.steps_until_deadline()
+        wanted = step + self.steps_until_deadline(step)
         if self.most_steps is not None:
             wanted = max(min(wanted, self.most_steps), step + 1)
         return wanted if abs(wanted - steps) > max(2, TOLERANCE * left) else steps

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resfit.data.preprocessing import Preprocessing
 from resfit.nn.resnet import ResNet
-from resfit.training.recipe import Recipe
+from resfit.training.recipe import MemoryFormat, Precision, Recipe
 from resfit.training.schedule import build_optimizer
 from resfit.training.step import InputLayer, torch_format, training_step
 
@@ -24,8 +24,8 @@ BF16_GAIN = 1.1
 class Probed:
     """The fastest way to run a recipe here, and its seconds a step (without reading the images)."""
 
-    precision: str
-    memory_format: str
+    precision: Precision
+    memory_format: MemoryFormat
     step_seconds: float
 
 
@@ -43,8 +43,10 @@ def probe(
     images uint8 (batch, H, W, C). Combinations take turns, so that a neighbour's burst of work hits all; the
     fastest turn of each counts. `seconds` bounds the measurement, except that each combination runs twice.
     """
-    precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
-    formats = ("channels_last", "contiguous") if recipe.memory_format == "auto" else (recipe.memory_format,)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
+    formats: tuple[MemoryFormat, ...] = (
+        ("channels_last", "contiguous") if recipe.memory_format == "auto" else (recipe.memory_format,)
+    )
     trials = [
         _Trial(network, dataclasses.replace(recipe, precision=precision, memory_format=memory_format))
         for precision, memory_format in itertools.product(precisions, formats)
@@ -56,9 +58,7 @@ def probe(
                 break
             trial.run(images, targets, preprocessing, counts=turn > 0)
     best = min(trials, key=lambda trial: trial.fastest * (BF16_GAIN if trial.recipe.precision == "bf16" else 1))
-    return Probed(
-        precision=best.recipe.precision, memory_format=best.recipe.memory_format, step_seconds=best.fastest
-    )
+    return Probed(precision=best.recipe.precision, memory_format=best.recipe.memory_format, step_seconds=best.fastest)
 
 
 class _Trial:

@@ -49,11 +49,11 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Schedule = "cosine"
-    warmup_fraction: float = 0.15
+    warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     ema_decay: float | None = None
     crop_padding: int | None = None
-    uncropped_fraction: float = 0.0
+    uncropped_fraction: float = 0.08
     flip: bool | None = None
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"

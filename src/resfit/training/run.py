@@ -111,6 +111,9 @@ class Run:
                 seconds_left=self.pace.seconds_for(self.steps - self.step),
             )
         )
+
+    def save_when_due(self) -> None:
+        """Saves within a long epoch."""
         if self.folder is not None and time.monotonic() - self.last_saved > CHECKPOINT_SECONDS:
             self.save()
             self.pace.go_on()
@@ -188,9 +191,7 @@ class Run:
             published_network(self.network, self.average.state if self.average else None),
             preprocessing=self.splits.preprocessing,
             labels=self.splits.labels,
-            provenance=Provenance(
-                trained=True, source="resfit train", recipe=self.recipe.to_dict(), data=data
-            ),
+            provenance=Provenance(trained=True, source="resfit train", recipe=self.recipe.to_dict(), data=data),
         )
         return TrainResult(
             model=model,
@@ -216,7 +217,6 @@ def start_run(
     called = time.monotonic()
     if folder is not None and checkpoint_files(folder):
         raise UsageError(f"{folder} holds an earlier training", hint="resume it, or choose another folder")
-    pre = splits.preprocessing
     recipe = _resolved(recipe, splits)
     if recipe.epochs is None and recipe.steps is None and max_seconds is None:
         recipe = dataclasses.replace(recipe, epochs=DEFAULT_EPOCHS)
@@ -247,15 +247,13 @@ def resume_run(
     if ResNetSpec.from_dict(state["spec"]) != spec:
         raise UsageError(f"{folder} holds the training of another network", hint="resume with the same network")
     if state["data"] != splits.train.fingerprint:
-        raise UsageError(
-            f"{folder} holds a training on other images", hint="resume with the data it was started with"
-        )
+        raise UsageError(f"{folder} holds a training on other images", hint="resume with the data it was started with")
     recipe = Recipe.from_dict(state["recipe"])
     torch.set_num_threads(recipe.threads or 1)
     run = Run(ResNet(spec), splits, recipe, folder, on_event)
     run.restore(state)
-    if max_seconds is not None:
-        run.pace.deadline = called + max_seconds
+    if max_seconds is not None:  # counts the time before the stop too
+        run.pace.deadline = called + max_seconds - run.pace.elapsed
     run.started(since=called)
     return run
 

@@ -9,7 +9,7 @@ from torch import nn
 from resfit.training.recipe import Recipe
 
 
-def progress(step: int, steps: int, replans: Sequence[tuple[int, int]] = ()) -> float:
+def progress(step: float, steps: int, replans: Sequence[tuple[int, int]] = ()) -> float:
     """How far the schedule is before `step`, 0 to 1; each re-plan bends it so that it ends at its own steps."""
     start, done, end = 0, 0.0, steps
     for at, total in replans:

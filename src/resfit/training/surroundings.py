@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
+from torch.utils import deterministic
 
 from resfit.errors import ResfitError
 
@@ -31,16 +32,17 @@ def reproducible() -> Iterator[None]:
     random_before = torch.get_rng_state()
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill_before = torch.utils.deterministic.fill_uninitialized_memory
+    fill_before = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing reads such memory
+    # Filling costs time, and nothing here reads such memory
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
         torch.set_rng_state(random_before)
         torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill_before
+        deterministic.fill_uninitialized_memory = fill_before  # type: ignore[attr-defined]
 
 
 class StopRequest:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from resfit.errors import UsageError
+from resfit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from resfit.measure.comparison import Candidate
@@ -24,7 +24,7 @@ def benchmark(
     precision: Annotated[list[Literal["fp32", "int8"]] | None, "precisions (default: all)"] = None,
     batch_size: Annotated[list[int] | None, "images a run; several are compared (default: 1)"] = None,
     threads: Annotated[int | None, "processor threads (default: all usable cores)"] = None,
-    seed: Annotated[int, "seed of the noise that int8 is calibrated on"] = 0,
+    seed: Annotated[int, "seed of untrained weights and of the noise int8 is calibrated on"] = 0,
 ) -> dict[str, Any]:
     """Measure latency, throughput and memory of a network on this machine.
 
@@ -43,9 +43,7 @@ def benchmark(
         if artifact is not None:
             subject, candidates = _existing(artifact, img_size, engines, precisions, batch_sizes)
         else:
-            subject, candidates = _built(
-                model, Path(folder), img_size, engines, precisions, batch_sizes, seed
-            )
+            subject, candidates = _built(model, Path(folder), img_size, engines, precisions, batch_sizes, seed)
         rows = compare(candidates, threads=threads)
     notes = [*subject.pop("notes"), *slower_int8(rows)]
     return {"model": model, **subject, "machine": machine(), "results": rows, "notes": notes}
@@ -102,9 +100,7 @@ def _existing(
     able = [name for name, (_, formats) in ENGINES.items() if file_format(artifact) in formats]
     chosen = [name for name in able if not engines or name in engines]
     if not chosen:
-        raise UsageError(
-            f"{' and '.join(engines)} cannot open {artifact}", hint=f"opened by: {', '.join(able)}"
-        )
+        raise UsageError(f"{' and '.join(engines)} cannot open {artifact}", hint=f"opened by: {', '.join(able)}")
     candidates = [
         Candidate(artifact=artifact, engine=name, precision=described.precision, batch_size=count)
         for count in batch_sizes
@@ -127,7 +123,10 @@ def _built(
     from resfit.measure.comparison import Candidate
     from resfit.model.load import load
 
-    model = _resized(load(source), img_size)
+    for engine in engines:
+        if engine not in ENGINES:
+            raise UsageError(f"there is no engine {engine!r}", hint=nearest(engine, ENGINES))
+    model = load(source, img_size=img_size, seed=seed)
     notes: list[str] = []
     artifacts: list[tuple[Path, str, str]] = []
     calibrated = model
@@ -144,13 +143,9 @@ def _built(
             path = folder / f"{engine}-{precision}"
             print(f"building {engine} {precision}", file=sys.stderr)
             chosen = calibrated if precision == "int8" else model
-            artifacts.append(
-                (build(chosen, path, format=format, precision=precision).path, engine, precision)
-            )
+            artifacts.append((build(chosen, path, format=format, precision=precision).path, engine, precision))
     if not artifacts:
-        raise UsageError(
-            "nothing to time: " + "; ".join(notes), hint="choose another --engine or --precision"
-        )
+        raise UsageError("nothing to time: " + "; ".join(notes), hint="choose another --engine or --precision")
     candidates = [
         Candidate(artifact=path, engine=engine, precision=precision, batch_size=size)
         for size in batch_sizes
@@ -158,15 +153,6 @@ def _built(
     ]
     size = [model.preprocessing.height, model.preprocessing.width]
     return {"weights": _weights(model.provenance.trained), "img_size": size, "notes": notes}, candidates
-
-
-def _resized(model: "Model", img_size: int | None) -> "Model":
-    import dataclasses
-
-    if img_size is None:
-        return model
-    preprocessing = dataclasses.replace(model.preprocessing, height=img_size, width=img_size)
-    return dataclasses.replace(model, preprocessing=preprocessing)
 
 
 def _calibrated_on_noise(model: "Model", seed: int) -> "Model":

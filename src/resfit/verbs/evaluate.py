@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from resfit.verbs.arguments import check_counts
+
 
 def evaluate(
     model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
@@ -28,6 +30,7 @@ def evaluate(
     from resfit.inference.opening import artifact_of, session_of
     from resfit.inference.predict import evaluate_session
 
+    check_counts(img_size=img_size, batch_size=batch_size, threads=threads)
     artifact = artifact_of(model)
     if artifact is not None:
         from resfit.engines.artifact import describe, open_session
@@ -35,9 +38,10 @@ def evaluate(
         session = open_session(artifact, engine=engine, threads=threads)
         images, sources = _images(data, split, session.preprocessing, session.labels)
         logits, targets = evaluate_session(session, images, batch_size=batch_size)
-        notes, trained = (), describe(artifact).trained
+        notes: tuple[str, ...] = ()
+        trained = describe(artifact).trained
     else:
-        loaded = _load(model, data, split, img_size=img_size, mean=mean, std=std)
+        loaded = _load(model, data, img_size=img_size, mean=mean, std=std)
         images, sources = _images(data, split, loaded.preprocessing, loaded.labels)
         with session_of(loaded, engine=engine, threads=threads) as session:
             logits, targets = evaluate_session(session, images, batch_size=batch_size)
@@ -61,7 +65,8 @@ def render(result: dict[str, Any]) -> str:
     """What a person sees of an evaluation."""
     low, high = result["accuracy_interval"]
     lines = [
-        f"accuracy  {result['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {result['num_images']:,} {result['split']} images",
+        f"accuracy  {result['accuracy']:.2%} ({low:.2%} to {high:.2%}) "
+        f"on {result['num_images']:,} {result['split']} images",
         f"loss      {result['loss']:.4f}",
         f"images    {result['source']}",
     ]
@@ -73,7 +78,6 @@ def render(result: dict[str, Any]) -> str:
 def _load(
     model: str,
     data: str,
-    split: str,
     *,
     img_size: int | None,
     mean: tuple[float, ...] | None,

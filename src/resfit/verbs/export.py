@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from resfit.errors import EngineError, UsageError
 from resfit.storage import keep_earlier
+from resfit.verbs.arguments import check_counts
 
 COMPARED_IMAGES = 512
 CALIBRATION_IMAGES = 1024
@@ -35,9 +36,12 @@ def export(
     from resfit.engines.artifact import build
     from resfit.model.load import load
 
+    check_counts(img_size=img_size, threads=threads)
     path = Path(out) if out is not None else Path("model" + SUFFIXES[format])
     if path.is_dir():
-        raise UsageError(f"--out {path} is a folder", hint=f"name a file, for example {path / 'model'}{SUFFIXES[format]}")
+        raise UsageError(
+            f"--out {path} is a folder", hint=f"name a file, for example {path / 'model'}{SUFFIXES[format]}"
+        )
     loaded = load(model, mean=mean, std=std, img_size=img_size)
     for note in loaded.provenance.notes:
         print(f"note: {note}", file=sys.stderr)

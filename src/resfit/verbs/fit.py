@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from resfit.budget import Budget
 from resfit.errors import UsageError
 from resfit.storage import new_folder, prepare_folder, write_atomic
+from resfit.verbs.arguments import check_counts
 
 RESULT = "fit.json"
 LEAST_MINUTES = 0.5
@@ -42,7 +43,8 @@ def fit(
         "energy_mj": energy_mj, "min_accuracy": min_accuracy,
     }  # fmt: skip
     budget = Budget.from_flags(**limits)
-    _check(budget, time_minutes, max_drop, threads)
+    check_counts(threads=threads, img_size=img_size)
+    _check(budget, time_minutes, max_drop)
     from resfit.data.sources import open_data
     from resfit.measure.machine import usable_cores
     from resfit.search.fit import NoNetworkFits, Plan, to_standard_error
@@ -61,7 +63,13 @@ def fit(
         folder=lambda: prepare_folder(out) if out is not None else new_folder("fits", data),
         say=to_standard_error,
     )
-    request = {"data": data, "img_size": img_size, "time_minutes": time_minutes, "max_drop": max_drop, "seed": seed}
+    request = {
+        "data": data,
+        "img_size": img_size,
+        "time_minutes": time_minutes,
+        "max_drop": max_drop,
+        "seed": seed,
+    }
     try:
         done = search(splits, plan)
     except NoNetworkFits as error:
@@ -92,13 +100,11 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _check(budget: Budget, time_minutes: float, max_drop: float, threads: int | None) -> None:
+def _check(budget: Budget, time_minutes: float, max_drop: float) -> None:
     if not LEAST_MINUTES <= time_minutes <= 60 * 24 * 30:
         raise UsageError(f"--time-minutes is {time_minutes:g}, expected at least {LEAST_MINUTES}")
     if not 0 <= max_drop <= 100:
         raise UsageError(f"--max-drop is {max_drop:g}, expected 0 to 100 percentage points")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads is {threads}, expected at least 1")
     if budget.energy_mj is not None:
         from resfit.measure.artifact import check_quantities
 
@@ -109,9 +115,7 @@ def _data_line(data: str, splits: Any) -> str:
     roles = splits.roles()
     counts = ", ".join(f"{role} {row['num_images']:,}" for role, row in roles.items())
     shape = splits.preprocessing
-    return (
-        f"data     {data}: {len(splits.labels)} classes at {shape.height}x{shape.width}x{shape.channels}: {counts}"
-    )
+    return f"data     {data}: {len(splits.labels)} classes at {shape.height}x{shape.width}x{shape.channels}: {counts}"
 
 
 def _point_line(point: dict[str, Any]) -> str:
@@ -160,7 +164,10 @@ def _finish(done: Any, plan: Any, splits: Any, request: dict[str, Any], started:
     result["classify"] = str(script)
     save(done.model, done.folder)
     write_run_card(
-        done.folder, done.model, result, usage=("python classify.py PICTURE.jpg", f"resfit predict {done.folder.name} .")
+        done.folder,
+        done.model,
+        result,
+        usage=("python classify.py PICTURE.jpg", f"resfit predict {done.folder.name} ."),
     )
     result["elapsed_seconds"] = time.monotonic() - started
     result["report"] = str(write_fit_report(done.folder, result, done.proofs[0].logits, splits.role("test")))
@@ -191,7 +198,9 @@ def _result(done: Any, plan: Any, splits: Any, request: dict[str, Any]) -> dict[
             "file_bytes": done.artifact.file_bytes, "format": done.artifact.format,
             "precision": done.artifact.precision, "converted_layers": done.artifact.converted_layers,
         },
-        "measured": {name: value for name, value in vars(done.measurement).items() if name != "basis" and value is not None},
+        "measured": {
+            name: value for name, value in vars(done.measurement).items() if name != "basis" and value is not None
+        },
         "basis": dict(done.measurement.basis),
         "int8_drop": done.drop,
         "binding": broken,
@@ -200,16 +209,7 @@ def _result(done: Any, plan: Any, splits: Any, request: dict[str, Any]) -> dict[
         "candidates": _candidate_rows(done.points),
         "race": {
             "rungs": [vars(rung) for rung in done.rungs],
-            "entrants": [
-                {
-                    "network": entrant.name,
-                    "accuracies": list(entrant.accuracies),
-                    "failed": [item.reason for item in entrant.results if hasattr(item, "reason")],
-                    "epochs": [item.trial.epochs for item in entrant.results if hasattr(item, "trial")],
-                    "seconds": [item.trial.result.elapsed_seconds for item in entrant.results if hasattr(item, "trial")],
-                }
-                for entrant in done.entrants
-            ],
+            "entrants": [_entrant_row(entrant) for entrant in done.entrants],
         },
         "history": list(done.result.history),
         "recipe": done.result.recipe.to_dict(),
@@ -223,3 +223,14 @@ def _result(done: Any, plan: Any, splits: Any, request: dict[str, Any]) -> dict[
         "out": str(done.folder),
         "exit_code": 3 if broken else 0,
     }  # fmt: skip
+
+
+def _entrant_row(entrant: Any) -> dict[str, Any]:
+    trials = [item.trial for item in entrant.results if hasattr(item, "trial")]
+    return {
+        "network": entrant.name,
+        "accuracies": [trial.accuracy for trial in trials],
+        "epochs": [trial.epochs for trial in trials],
+        "seconds": [trial.result.elapsed_seconds for trial in trials],
+        "failed": [item.reason for item in entrant.results if hasattr(item, "reason")],
+    }

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from resfit.verbs.arguments import check_counts
+
 
 def inspect(
     model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
@@ -13,6 +15,7 @@ def inspect(
     """Show a network's stages, parameters and multiply-accumulates."""
     from resfit.measure.macs import macs, parameters, stages
 
+    check_counts(img_size=img_size)
     found = _find(model)
     preprocessing = found.pop("preprocessing")
     spec = found.pop("spec")

@@ -3,7 +3,7 @@
 import sys
 from typing import Annotated, Any, Literal
 
-from resfit.errors import UsageError
+from resfit.verbs.arguments import check_counts
 
 
 def predict(
@@ -13,6 +13,10 @@ def predict(
     engine: Annotated[
         Literal["onnxruntime", "torch"] | None, "runtime (default: the one of the file, or onnxruntime)"
     ] = None,
+    img_size: Annotated[int | None, "square input size of a checkpoint"] = None,
+    mean: Annotated[tuple[float, ...] | None, "means a checkpoint was trained with, as fractions of 255"] = None,
+    std: Annotated[tuple[float, ...] | None, "deviations a checkpoint was trained with"] = None,
+    labels: Annotated[list[str] | None, "class names of a checkpoint, in the order of its outputs"] = None,
     batch_size: Annotated[int, "images the network sees at once"] = 32,
     top_k: Annotated[int, "labels shown for each image, best first"] = 1,
     threads: Annotated[int | None, "processor threads (default: all usable cores)"] = None,
@@ -25,20 +29,20 @@ def predict(
     from resfit.inference.opening import session_for
     from resfit.inference.predict import predict_rows
 
-    _check_counts(batch_size=batch_size, top_k=top_k, threads=threads)
+    check_counts(batch_size=batch_size, top_k=top_k, threads=threads)
     paths = image_paths([images] if isinstance(images, str) else images)
-    with session_for(model, engine=engine, threads=threads) as (session, trained):
-        if not trained:
-            print(
-                f"{model} is a network's name: its weights are untrained, so are its answers", file=sys.stderr
-            )
-        rows = list(predict_rows(session, paths, batch_size=batch_size, top_k=top_k))
-        used = {"engine": session.engine, "threads": session.threads}
+    given: dict[str, Any] = {"img_size": img_size, "mean": mean, "std": std, "labels": labels}
+    with session_for(model, engine=engine, threads=threads, **given) as opened:
+        for note in opened.notes:
+            print(f"note: {note}", file=sys.stderr)
+        rows = list(predict_rows(opened.session, paths, batch_size=batch_size, top_k=top_k))
     failed = sum("error" in row for row in rows)
     return {
         "model": model,
-        "trained": trained,
-        **used,
+        "trained": opened.trained,
+        "notes": list(opened.notes),
+        "engine": opened.session.engine,
+        "threads": opened.session.threads,
         "num_images": len(rows),
         "failed": failed,
         "predictions": rows,
@@ -60,9 +64,3 @@ def render(result: dict[str, Any]) -> str:
     if result["failed"]:
         lines.append(f"{result['failed']} of {result['num_images']} images could not be read")
     return "\n".join(lines)
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}, expected at least 1")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from resfit.errors import UsageError
 from resfit.nn.architectures import architecture as architecture_of
 from resfit.storage import new_folder, prepare_folder, write_atomic
+from resfit.verbs.arguments import check_counts
 
 REQUEST = "request.json"  # what a resume needs to know besides the checkpoint
 
@@ -36,6 +37,7 @@ def train(
 
     `accuracy` is that of the final weights on the test images, measured once and used for no choice.
     """
+    check_counts(epochs=epochs, img_size=img_size, batch_size=batch_size, threads=threads)
     if resume is not None:
         return _resume(Path(resume), threads)
     if data is None:
@@ -56,7 +58,13 @@ def train(
     splits = open_data(data, img_size=img_size, channels=None if initial is None else initial.spec.in_channels)
     spec = _spec(initial.spec if named is None else named, splits, {"activation": activation, "norm": norm})
     folder = prepare_folder(out) if out is not None else new_folder("runs", data)
-    request = {"model": model, "data": data, "img_size": img_size, "spec": spec.to_dict(), "max_seconds": None}
+    request = {
+        "model": model,
+        "data": data,
+        "img_size": img_size,
+        "spec": spec.to_dict(),
+        "max_seconds": None,
+    }
     weights = None
     if initial is not None:
         request["pretrained"] = pretrained

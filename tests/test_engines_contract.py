@@ -1,0 +1,191 @@
+"""What every engine promises, run on every engine."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from random_models import TINY, random_images, random_model
+
+from resfit.engines.artifact import ENGINES, PRECISIONS, build, describe, open_session
+from resfit.engines.compare import compare
+from resfit.engines.torch import model_session
+from resfit.errors import EngineError, UsageError
+
+
+class SessionContract:
+    engine: str
+    format: str
+
+    @pytest.fixture
+    def model(self):
+        return random_model()
+
+    @pytest.fixture
+    def artifact(self, model, tmp_path):
+        return build(model, tmp_path / "artifact", format=self.format)
+
+    @pytest.fixture
+    def session(self, artifact):
+        return open_session(artifact, engine=self.engine, threads=1)
+
+    @pytest.mark.parametrize("count", [0, 1, 3, 70])
+    def test_any_batch_size(self, session, model, count):
+        images = random_images(model, count)
+        logits = session.run(images)
+        assert logits.dtype == np.float32
+        assert logits.shape == (count, 5)
+        if count:
+            np.testing.assert_allclose(logits, model_session(model).run(images), atol=1e-4)
+
+    def test_an_image_has_the_same_logits_alone_and_in_a_batch(self, session, model):
+        images = random_images(model, 4)
+        alone = np.concatenate([session.run(images[i : i + 1]) for i in range(4)])
+        np.testing.assert_allclose(session.run(images), alone, atol=1e-5)
+
+    def test_images_need_not_be_contiguous(self, session, model):
+        images = random_images(model, 4)
+        np.testing.assert_allclose(session.run(images[::-2]), session.run(images)[::-2], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "images",
+        [
+            np.zeros((1, 16, 16, 3), np.float32),
+            np.zeros((1, 3, 16, 16), np.uint8),
+            np.zeros((16, 16, 3), np.uint8),
+            np.zeros((1, 16, 17, 3), np.uint8),
+        ],
+    )
+    def test_other_images_are_refused_with_the_expected_shape(self, session, images):
+        with pytest.raises(EngineError, match=r"expected uint8 of shape \(N, 16, 16, 3\)"):
+            session.run(images)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_threads_are_as_asked(self, artifact, threads):
+        assert open_session(artifact, engine=self.engine, threads=threads).threads == threads
+
+    def test_no_threads_is_a_usage_error(self, artifact):
+        with pytest.raises(UsageError, match="--threads is 0"):
+            open_session(artifact, engine=self.engine, threads=0)
+
+    def test_labels_and_preprocessing_travel(self, session, model):
+        assert session.engine == self.engine
+        assert session.labels == model.labels
+        assert session.preprocessing == model.preprocessing
+
+    def test_equal_models_give_equal_bytes(self, artifact, tmp_path):
+        again = build(random_model(), tmp_path / "again", format=self.format)
+        assert again.sha256 == artifact.sha256
+        assert build(random_model(seed=1), tmp_path / "other", format=self.format).sha256 != artifact.sha256
+
+    def test_description(self, artifact, model):
+        found = describe(artifact.path)
+        assert (found.labels, found.preprocessing) == (model.labels, model.preprocessing)
+        assert (found.precision, found.converted_layers, found.trained) == ("fp32", 0, False)
+        assert found.spec.widths == TINY.widths
+
+    @pytest.mark.parametrize("keep", [0, 8, 9, 0.3, 0.9])
+    def test_a_cut_file_is_named(self, artifact, keep):
+        content = artifact.path.read_bytes()
+        kept = keep if isinstance(keep, int) else int(len(content) * keep)
+        artifact.path.write_bytes(content[:kept])
+        with pytest.raises(EngineError, match=str(artifact.path)):
+            open_session(artifact)
+        with pytest.raises(EngineError, match=str(artifact.path)):
+            describe(artifact.path)
+
+    def test_the_engine_is_the_default_of_its_format(self, artifact):
+        assert open_session(artifact.path).engine == self.engine
+
+
+class TestOnnxRuntime(SessionContract):
+    engine = "onnxruntime"
+    format = "onnx"
+
+
+class TestTorch(SessionContract):
+    engine = "torch"
+    format = "torch"
+
+    def test_the_process_keeps_its_thread_count(self, session, model):
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            session.run(random_images(model, 1))
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_every_engine_is_under_contract():
+    tested = {contract.engine for contract in SessionContract.__subclasses__()}
+    assert tested == set(ENGINES)
+    assert {format for _, formats in ENGINES.values() for format in formats} == set(PRECISIONS)
+
+
+def test_an_engine_that_cannot_open_the_format_says_which_can(tmp_path):
+    artifact = build(random_model(), tmp_path / "m.safetensors", format="torch")
+    with pytest.raises(EngineError, match="onnxruntime cannot open") as raised:
+        open_session(artifact, engine="onnxruntime")
+    assert raised.value.hint == "engines that open it: torch"
+
+
+def test_unknown_names_get_the_nearest(tmp_path):
+    artifact = build(random_model(), tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="did you mean onnxruntime"):
+        open_session(artifact, engine="onnx-runtime")
+    with pytest.raises(UsageError, match="did you mean onnx"):
+        build(random_model(), tmp_path / "m", format="onx")
+    with pytest.raises(UsageError, match="did you mean int8"):
+        build(random_model(), tmp_path / "m", precision="int-8")
+    with pytest.raises(UsageError, match="torch format has no precision 'int8'"):
+        build(random_model(), tmp_path / "m", format="torch", precision="int8")
+    assert not (tmp_path / "m").exists()
+
+
+def test_missing_and_foreign_files_are_named(tmp_path):
+    with pytest.raises(EngineError, match="No such file"):
+        open_session(tmp_path / "absent.onnx")
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [output])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opset), tmp_path / "foreign.onnx")
+    with pytest.raises(EngineError, match=r"foreign.onnx carries no resfit metadata"):
+        open_session(tmp_path / "foreign.onnx")
+
+
+def test_onnxruntime_needs_neither_torch_nor_onnx(tmp_path):
+    model = random_model()
+    artifact = build(model, tmp_path / "m.onnx")
+    images = random_images(model, 2)
+    np.save(tmp_path / "images.npy", images)
+    program = """if True:
+        import sys, numpy
+        from resfit.engines.artifact import open_session
+        logits = open_session(sys.argv[1], threads=1).run(numpy.load(sys.argv[2]))
+        numpy.save(sys.argv[3], logits)
+        print([name for name in ("torch", "onnx", "safetensors") if name in sys.modules])
+    """
+    command = [sys.executable, "-c", program, artifact.path, tmp_path / "images.npy", tmp_path / "logits.npy"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model_session(model).run(images), atol=1e-4)
+
+
+def test_compare_counts_answers_and_measures_logits():
+    class Fixed:
+        def __init__(self, logits):
+            self.logits = np.array(logits, np.float32)
+
+        def run(self, images):
+            return self.logits[images]
+
+    first, second = Fixed([[1, 0], [0, 1], [3, 1]]), Fixed([[1, 0], [2, 1], [3, 1.5]])
+    found = compare(first, second, np.arange(3))
+    assert found == {"top1_agreement": pytest.approx(2 / 3), "max_abs_difference": 2.0}

@@ -1,0 +1,99 @@
+"""What a session answers about image files and data sets."""
+
+import numpy as np
+import pytest
+from fake_session import RGB_8, FakeSession, brightness
+from PIL import Image
+
+from resfit.data.dataset import ArrayDataset
+from resfit.data.preprocessing import decode
+from resfit.errors import DataError, EngineError
+from resfit.inference.predict import evaluate_session, predict_rows
+from resfit.metrics.classification import softmax
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Eleven grey pictures, darker to brighter, each of one level."""
+    paths = []
+    for index, level in enumerate(range(0, 253, 24)):
+        paths.append(tmp_path / f"{index:02}.png")
+        Image.new("RGB", (12, 9), (level,) * 3).save(paths[-1])
+    return paths
+
+
+def test_a_row_for_each_picture_in_the_order_given(pictures):
+    shuffled = [pictures[index] for index in (7, 0, 10, 3, 3, 1)]
+    rows = list(predict_rows(FakeSession(brightness), shuffled, batch_size=4))
+    assert [row["path"] for row in rows] == [str(path) for path in shuffled]
+    expected = softmax(brightness(np.stack([decode(path, RGB_8) for path in shuffled])))
+    assert [row["label"] for row in rows] == [("dark", "bright")[index] for index in expected.argmax(1)]
+    assert [row["probability"] for row in rows] == pytest.approx(expected.max(1))
+
+
+def test_batches_hold_no_more_than_asked_for(pictures):
+    session = FakeSession(brightness)
+    list(predict_rows(session, pictures, batch_size=4))
+    assert [len(run) for run in session.runs] == [4, 4, 3]
+
+
+def test_a_bad_file_is_a_row_with_its_error_and_holds_up_nothing(pictures, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(pictures[0].read_bytes()[:40])
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    given = [pictures[0], cut, pictures[10], empty, tmp_path / "absent.jpg"]
+    rows = list(predict_rows(FakeSession(brightness), given, batch_size=3))
+    assert [row.get("label") for row in rows] == ["dark", None, "bright", None, None]
+    assert [row["path"] for row in rows] == [str(path) for path in given]
+    assert rows[3]["error"] == "cannot be decoded (the file is empty)"
+    assert rows[4]["error"] == "no such file"
+    assert all(("error" in row) != ("label" in row) for row in rows)
+
+
+def test_a_batch_of_bad_files_runs_nothing(tmp_path):
+    session = FakeSession(brightness)
+    rows = list(predict_rows(session, [tmp_path / "a", tmp_path / "b"], batch_size=2))
+    assert [row["error"] for row in rows] == ["no such file"] * 2
+    assert session.runs == []
+
+
+def test_top_k_is_best_first_and_never_more_than_there_are_labels(pictures):
+    (row,) = predict_rows(FakeSession(brightness), pictures[:1], top_k=5)
+    assert [answer["label"] for answer in row["top"]] == ["dark", "bright"]
+    assert row["top"][0]["probability"] == row["probability"] > row["top"][1]["probability"]
+    assert sum(answer["probability"] for answer in row["top"]) == pytest.approx(1)
+
+
+def test_answers_that_are_not_numbers_are_an_error(pictures):
+    session = FakeSession(lambda images: np.full((len(images), 2), np.nan, np.float32))
+    with pytest.raises(EngineError, match="not finite"):
+        list(predict_rows(session, pictures))
+
+
+def dataset(count, shape=(8, 8, 3)):
+    generator = np.random.default_rng(5)
+    return ArrayDataset(
+        images=generator.integers(0, 256, (count, *shape), dtype=np.uint8),
+        targets=generator.integers(0, 2, count),
+        labels=("dark", "bright"),
+    )
+
+
+def test_a_data_set_gives_logits_and_targets_in_its_order():
+    data = dataset(11)
+    session = FakeSession(brightness)
+    logits, targets = evaluate_session(session, data, batch_size=4)
+    assert np.array_equal(logits, brightness(data.images))
+    assert np.array_equal(targets, data.targets)
+    assert [len(run) for run in session.runs] == [4, 4, 3]
+
+
+def test_images_of_another_size_are_a_data_error_with_both_sizes():
+    with pytest.raises(DataError, match="9 x 8 with 1 channel, but the model takes 8 x 8 with 3 channels"):
+        evaluate_session(FakeSession(brightness), dataset(2, (9, 8, 1)))
+
+
+def test_no_images_are_a_data_error():
+    with pytest.raises(DataError, match="no images to evaluate"):
+        evaluate_session(FakeSession(brightness), dataset(0))
