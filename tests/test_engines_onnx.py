@@ -186,6 +186,29 @@ def test_a_very_deep_network_is_written_in_seconds(tmp_path):
     start = time.process_time()
     artifact = build(model, tmp_path / "m.onnx")
     assert time.process_time() - start < 20
-    images = random_images(model, 1)
+    assert sum(node.op_type == "Conv" for node in onnx.load(artifact.path).graph.node) == 1201 + 2
+
+
+def test_a_deep_network_keeps_its_logits(tmp_path):
+    model = random_model(architecture("resnet110"), side=32)
+    images = random_images(model, 2)
     expected = model_session(model).run(images)
-    np.testing.assert_allclose(open_session(artifact).run(images), expected, rtol=1e-3, atol=1e-3)
+    logits = open_session(build(model, tmp_path / "m.onnx"), threads=1).run(images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("file", "accuracy"), [("resnet20-12fca82f.th", 0.9173)])
+def test_published_weights_keep_their_answers_in_int8(shared, tmp_path, file, accuracy):
+    pytest.importorskip("pyarrow", reason="reading parquet needs pyarrow")
+    from resfit.data.sources import open_data
+    from resfit.model.foreign import load_checkpoint
+
+    model = load_checkpoint(shared / "weights" / file)
+    splits = open_data(shared / "cifar10", roles=("validation", "test"))
+    quantised = quantise(model, splits.validation.images)
+    artifact = build(quantised, tmp_path / "m.onnx", precision="int8")
+    assert artifact.converted_layers == 20
+    images, targets = splits.test.images[:1000], splits.test.targets[:1000]
+    session = open_session(artifact, threads=2)
+    assert compare(session, model_session(model, threads=2), images)["top1_agreement"] >= 0.97
+    assert abs(np.mean(session.run(images).argmax(1) == targets) - accuracy) < 0.02

@@ -20,6 +20,7 @@ from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import is_run, load_run
 from resfit.nn.architectures import architecture
 from resfit.nn.resnet import ResNet
+from resfit.nn.spec import ResNetSpec
 from resfit.randomness import derived_seed
 
 NOT_MODELS = {".onnx": "an artifact: evaluate and predict read it, other verbs need the model it was built from"}
@@ -83,11 +84,8 @@ def _untrained(name: str, *, num_classes: int | None, in_channels: int | None, s
         in_channels=spec.in_channels if in_channels is None else in_channels,
     )
     side = STEM_SIZES.get(spec.stem, DEFAULT_SIZE)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "initial weights"))
-        module = ResNet(spec)
-    return Model.from_module(
-        module,
+    return untrained(
+        spec,
         preprocessing=Preprocessing(
             height=side,
             width=side,
@@ -96,9 +94,24 @@ def _untrained(name: str, *, num_classes: int | None, in_channels: int | None, s
             std=imagenet(IMAGENET_STD, spec.in_channels),
         ),
         labels=tuple(str(index) for index in range(spec.num_classes)),
-        provenance=Provenance(
-            trained=False, source=name, notes=(f"{name} is untrained: its weights are random (seed {seed})",)
-        ),
+        source=name,
+        seed=seed,
+    )
+
+
+def untrained(
+    spec: ResNetSpec, *, preprocessing: Preprocessing, labels: tuple[str, ...], source: str, seed: int = 0
+) -> Model:
+    """A model of random weights, the same for the same seed; provenance.trained is False and a note says so."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "initial weights"))
+        module = ResNet(spec)
+    note = f"{source} is untrained: its weights are random (seed {seed})"
+    return Model.from_module(
+        module,
+        preprocessing=preprocessing,
+        labels=labels,
+        provenance=Provenance(trained=False, source=source, notes=(note,)),
     )
 
 

@@ -21,6 +21,7 @@ from resfit.inference.opening import session_of
 from resfit.inference.predict import evaluate_session
 from resfit.measure.proof import Proof, prove
 from resfit.model.model import Model
+from resfit.nn.spec import ResNetSpec
 from resfit.search.ladder import candidates
 from resfit.search.pricing import (
     CALIBRATION_IMAGES,
@@ -47,7 +48,11 @@ MOST_PROOFS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a fit was asked for. time_seconds counts from `started` (time.monotonic)."""
+    """What a fit was asked for.
+
+    time_seconds counts from `started`, a time of time.monotonic(); folder makes the output folder for the
+    winner's name and network; say tells a person how far things are.
+    """
 
     budget: Budget
     time_seconds: float
@@ -56,7 +61,7 @@ class Plan:
     seed: int
     threads: int
     engine: str
-    folder: Callable[[], Path]
+    folder: Callable[[str, ResNetSpec], Path]
     say: Callable[[str], None]
 
     def seconds_left(self) -> float:
@@ -112,7 +117,7 @@ def fit(splits: Splits, plan: Plan) -> Fit:
     before = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="resfit-fit-") as scratch:
         points = _price(splits, plan, Path(scratch))
-    fitting = [point for point in points if point.fits]
+    fitting = [point for point in points if point.fits] or [point for point in points if point.close]
     if not fitting:
         raise NoNetworkFits(points, plan.budget)
     timed = [point for point in points if point.measurement.latency_ms is not None]
@@ -125,7 +130,7 @@ def fit(splits: Splits, plan: Plan) -> Fit:
         raise ResfitError(f"every training of the race failed: {entrants[0].results[-1]}")
     winner = left[0]
     plan.say(f"winner   {winner.name}, trained on for {max(plan.seconds_left(), 0):.0f} s")
-    folder = plan.folder()
+    folder = plan.folder(winner.name, winner.subject.candidate.spec)
     result = _train_on(winner, splits, plan, folder)
     model, artifact, drop = _ship(winner, result, splits, plan, folder)
     proofs, measured = _prove(artifact, splits, plan)
@@ -244,20 +249,7 @@ def _prove(artifact: Artifact, splits: Splits, plan: Plan) -> tuple[tuple[Proof,
     """One proof; where only a noisy quantity is over its limit, two more, of which the median counts."""
     test = splits.role("test")
     quantities = quantities_for(plan.budget)
-    proofs = [
-        prove(
-            artifact.path,
-            test.images,
-            test.targets,
-            engine=plan.engine,
-            threads=plan.threads,
-            quantities=quantities,
-        )
-    ]
-    missed = [verdict.name for verdict in plan.budget.check(proofs[0].measurement) if not verdict.holds]
-    noisy_names = {"latency_ms", "memory_mb", "energy_mj"}
-    if not missed or not set(missed) <= noisy_names:
-        return tuple(proofs), proofs[0].measurement
+    proofs: list[Proof] = []
     while len(proofs) < MOST_PROOFS:
         proofs.append(
             prove(
@@ -265,6 +257,9 @@ def _prove(artifact: Artifact, splits: Splits, plan: Plan) -> tuple[tuple[Proof,
                 quantities=quantities,
             )
         )  # fmt: skip
+        missed = {verdict.name for verdict in plan.budget.check(proofs[0].measurement) if not verdict.holds}
+        if not missed or not missed <= {"latency_ms", "memory_mb", "energy_mj"}:
+            return tuple(proofs), proofs[0].measurement
     return tuple(proofs), _median(proofs)
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,27 +16,27 @@ from resfit.data.preprocessing import Preprocessing
 from resfit.engines.artifact import build
 from resfit.measure.artifact import measure
 from resfit.measure.macs import macs
-from resfit.model.model import Model, Provenance
-from resfit.nn.resnet import ResNet
+from resfit.model.load import untrained
+from resfit.model.model import Model
 from resfit.search.ladder import Candidate
 
-HEADROOM = {
-    "latency_ms": 0.92,
-    "memory_bytes": 0.95,
-    "energy_mj": 0.92,
-}  # of limits whose measurement is noisy
+HEADROOM = {"latency_ms": 0.92, "memory_bytes": 0.95, "energy_mj": 0.92}  # of limits measured with noise
 SAME_SPEED = 1.03  # medians this close are one speed
 CALIBRATION_IMAGES = 32  # timing alone depends on them, and not much
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A candidate at a precision: what was measured of its untrained artifact, and why it is out, if it is."""
+    """A candidate at a precision: what was measured of its untrained artifact, and why it is out, if it is.
+
+    close: out only because a measured limit holds without headroom for noise.
+    """
 
     candidate: Candidate
     precision: str
     measurement: Measurement
     reason: str = ""
+    close: bool = False
 
     @property
     def fits(self) -> bool:
@@ -79,7 +80,7 @@ class Pricing:
         fast = small.measurement.latency_ms
         if slow is not None and fast is not None and fast > slow * SAME_SPEED:
             reason = f"int8 is slower than float32 ({fast:.3g} and {slow:.3g} ms), which does not fit"
-            small = dataclasses.replace(small, reason=reason)
+            small = dataclasses.replace(small, reason=reason, close=False)
         return (full, small)
 
     def unpriced(self, candidate: Candidate) -> Point:
@@ -91,12 +92,7 @@ class Pricing:
         )  # fmt: skip
 
     def _untrained(self, candidate: Candidate) -> Model:
-        return Model.from_module(
-            ResNet(candidate.spec),
-            preprocessing=self.preprocessing,
-            labels=self.labels,
-            provenance=Provenance(trained=False, source=candidate.name),
-        )
+        return untrained(candidate.spec, preprocessing=self.preprocessing, labels=self.labels, source=candidate.name)
 
     def _path(self, candidate: Candidate, precision: str) -> Path:
         return self.folder / f"{candidate.name}-{precision}.onnx"
@@ -109,15 +105,14 @@ class Pricing:
             macs=count,
             basis={"file_bytes": "size of the file", "macs": "counted from the network's layout"},
         )
-        reason = _excess(self.budget, known)
-        if reason:
-            return Point(candidate=candidate, precision=precision, measurement=known, reason=reason)
-        measured = measure(artifact.path, engine=self.engine, threads=self.threads, quantities=self.quantities)
+        if not _excess(self.budget, known):
+            known = measure(artifact.path, engine=self.engine, threads=self.threads, quantities=self.quantities)
         return Point(
             candidate=candidate,
             precision=precision,
-            measurement=measured,
-            reason=_excess(self.budget, measured),
+            measurement=known,
+            reason=_excess(self.budget, known, HEADROOM),
+            close=not _excess(self.budget, known),
         )
 
 
@@ -162,11 +157,12 @@ def nearest_points(points: Iterable[Point], budget: Budget, count: int = 3) -> l
         ratios = [
             verdict.measured / verdict.limit
             for verdict in budget.check(point.measurement)
-            if verdict.name != "min_accuracy" and verdict.measured is not None
+            if verdict.measured is not None
         ]
         return max(ratios, default=0.0)
 
-    return [describe(point) for point in sorted(points, key=excess)[:count]]
+    measured = [point for point in points if point.measurement.file_bytes is not None]
+    return [describe(point) for point in sorted(measured, key=excess)[:count]]
 
 
 def binding_budgets(points: Iterable[Point], budget: Budget) -> list[str]:
@@ -197,14 +193,12 @@ def describe(point: Point) -> dict[str, Any]:
     }
 
 
-def _excess(budget: Budget, measured: Measurement) -> str:
-    """Why a point cannot meet the budget: a phrase for each limit it misses, noisy ones with headroom."""
-    reasons = []
-    limits = {
-        name: limit * HEADROOM.get(name, 1.0) for name, limit in budget.limits().items() if name != "min_accuracy"
-    }
-    tight = Budget(**limits)
-    for verdict in tight.check(measured):
-        if verdict.measured is not None and not verdict.holds:
-            reasons.append(f"{verdict.name} {verdict.measured:.3g} over {budget.to_flags()[verdict.name]:g}")
-    return ", ".join(reasons)
+def _excess(budget: Budget, measured: Measurement, headroom: Mapping[str, float] = MappingProxyType({})) -> str:
+    """A phrase for each limit, times its headroom, that is known to be missed; empty where none is."""
+    limits = {name: limit * headroom.get(name, 1.0) for name, limit in budget.limits().items()}
+    stated = budget.to_flags()
+    return ", ".join(
+        f"{verdict.name} {verdict.measured:.3g} over {stated[verdict.name]:g}"
+        for verdict in Budget(**limits).check(measured)
+        if verdict.measured is not None and not verdict.holds
+    )

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from resfit.budget import Budget
 from resfit.errors import UsageError
+from resfit.nn.spec import ResNetSpec
 from resfit.storage import new_folder, prepare_folder, write_atomic
 from resfit.verbs.arguments import check_counts
+from resfit.verbs.request import write_request
 
 RESULT = "fit.json"
 LEAST_MINUTES = 0.5
-MOST_MISTAKES = 24
 
 
 def fit(
@@ -52,6 +53,12 @@ def fit(
 
     splits = open_data(data, img_size=img_size)
     to_standard_error(_data_line(data, splits))
+
+    def prepared(name: str, spec: ResNetSpec) -> Path:
+        folder = prepare_folder(out) if out is not None else new_folder("fits", data)
+        write_request(folder, spec, model=name, data=data, img_size=img_size)
+        return folder
+
     plan = Plan(
         budget=budget,
         time_seconds=60 * time_minutes,
@@ -60,7 +67,7 @@ def fit(
         seed=seed,
         threads=threads or usable_cores(),
         engine="onnxruntime",
-        folder=lambda: prepare_folder(out) if out is not None else new_folder("fits", data),
+        folder=prepared,
         say=to_standard_error,
     )
     request = {

@@ -1,15 +1,13 @@
 """`resfit train`: images in, a trained network and its run folder out."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from resfit.errors import UsageError
 from resfit.nn.architectures import architecture as architecture_of
-from resfit.storage import new_folder, prepare_folder, write_atomic
+from resfit.storage import new_folder, prepare_folder
 from resfit.verbs.arguments import check_counts
-
-REQUEST = "request.json"  # what a resume needs to know besides the checkpoint
+from resfit.verbs.request import read_request, write_request
 
 
 def train(
@@ -58,21 +56,11 @@ def train(
     splits = open_data(data, img_size=img_size, channels=None if initial is None else initial.spec.in_channels)
     spec = _spec(initial.spec if named is None else named, splits, {"activation": activation, "norm": norm})
     folder = prepare_folder(out) if out is not None else new_folder("runs", data)
-    request = {
-        "model": model,
-        "data": data,
-        "img_size": img_size,
-        "spec": spec.to_dict(),
-        "max_seconds": None,
-    }
-    weights = None
-    if initial is not None:
-        request["pretrained"] = pretrained
-        weights = _transferred(initial, spec)
     seconds = None if time_minutes is None else time_minutes * 60
-    write_atomic(folder / REQUEST, json.dumps({**request, "max_seconds": seconds}, indent=2).encode())
+    write_request(folder, spec, model=model, data=data, img_size=img_size, max_seconds=seconds)
+    weights = None if initial is None else _transferred(initial, spec)
     result = _run(spec, splits, chosen, folder, init_weights=weights, max_seconds=seconds)
-    return _finish(result, splits, folder, request)
+    return _finish(result, splits, folder, model=model, data=data)
 
 
 def render(result: dict[str, Any]) -> str:
@@ -151,19 +139,13 @@ def _transferred(initial: Any, spec: Any) -> dict[str, Any]:
 
 def _resume(folder: Path, threads: int | None) -> dict[str, Any]:
     from resfit.data.sources import open_data
-    from resfit.nn.spec import ResNetSpec
 
     if threads is not None:
         raise UsageError("--threads cannot change on resume", hint="leave it out: the recipe of the run is followed")
-    path = folder / REQUEST
-    try:
-        request = json.loads(path.read_text())
-        spec = ResNetSpec.from_dict(request["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder} is not a run to resume: {path} cannot be read ({error})") from error
+    spec, request = read_request(folder)
     splits = open_data(request["data"], img_size=request["img_size"], channels=spec.in_channels)
     result = _run(spec, splits, None, folder, resume=True, max_seconds=request["max_seconds"])
-    return _finish(result, splits, folder, request)
+    return _finish(result, splits, folder, model=request["model"], data=request["data"])
 
 
 def _run(spec: Any, splits: Any, recipe: Any, folder: Path, **options: Any) -> Any:
@@ -173,7 +155,7 @@ def _run(spec: Any, splits: Any, recipe: Any, folder: Path, **options: Any) -> A
     return run_training(spec, splits, recipe, folder=folder, on_event=ProgressPrinter(), **options)
 
 
-def _finish(result: Any, splits: Any, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+def _finish(result: Any, splits: Any, folder: Path, *, model: str, data: str) -> dict[str, Any]:
     """Publish the model, then measure it once on the test images."""
     from resfit.inference.opening import session_of
     from resfit.inference.predict import evaluate_session
@@ -186,8 +168,8 @@ def _finish(result: Any, splits: Any, folder: Path, request: dict[str, Any]) -> 
         logits, targets = evaluate_session(session, splits.test, batch_size=128)
     correct = int((logits.argmax(1) == targets).sum())
     outcome = {
-        "model": request["model"],
-        "data": request["data"],
+        "model": model,
+        "data": data,
         "accuracy": correct / len(targets),
         "accuracy_interval": list(wilson_interval(correct, len(targets))),
         "num_images": len(targets),
