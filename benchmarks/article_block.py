@@ -17,34 +17,28 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import dataclasses
-import json
-import shlex
 import statistics
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import RESULTS, write_result
 
 from resfit.data.dataset import ArrayDataset, Splits
 from resfit.data.sources import open_data
 from resfit.errors import ResfitError
-from resfit.measure.machine import machine
 from resfit.measure.macs import macs, parameters
 from resfit.metrics.classification import accuracy
 from resfit.nn.spec import ResNetSpec
 from resfit.randomness import rng
-from resfit.storage import write_atomic
 from resfit.training.loop import train
 from resfit.training.recipe import Recipe
 from resfit.training.result import TrainResult
 from resfit.training.step import InputLayer, network_logits
 from resfit.training.surroundings import TrainingDiverged
 
-PROJECT = Path(__file__).resolve().parent.parent
 STANDARD = ResNetSpec(
     depths=(2, 2, 2), widths=(16, 32, 64), strides=(1, 2, 2), stem="imagenet", stem_width=16, num_classes=10
 )
@@ -63,20 +57,17 @@ def main() -> int:
     splits = _fewer(open_data(arguments.data, img_size=32), arguments.images)
     recipe = Recipe(epochs=arguments.epochs, threads=arguments.threads, precision="fp32", memory_format="channels_last")
     rows = [_row(name, spec, splits, recipe, arguments.seeds) for name, spec in NETWORKS.items()]
-    report = {
-        "what": "accuracy on the test images of small networks that differ in their block alone",
-        "command": shlex.join(["python", "benchmarks/article_block.py", *sys.argv[1:]]),
-        "commit": _commit(),
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "data": {"fingerprint": splits.fingerprint, "roles": splits.roles()},
-        "recipe": recipe.to_dict(),
-        "seeds": arguments.seeds,
-        "networks": rows,
-        "elapsed_seconds": round(time.perf_counter() - start, 1),
-    }
-    write_atomic(arguments.out, (json.dumps(report, indent=2) + "\n").encode())
-    print(f"written to {arguments.out} after {report['elapsed_seconds']} s")
+    elapsed = round(time.perf_counter() - start, 1)
+    write_result(
+        arguments.out,
+        what="accuracy on the test images of small networks that differ in their block alone",
+        data={"fingerprint": splits.fingerprint, "roles": splits.roles()},
+        recipe=recipe.to_dict(),
+        seeds=arguments.seeds,
+        networks=rows,
+        elapsed_seconds=elapsed,
+    )
+    print(f"written to {arguments.out} after {elapsed} s")
     return 0
 
 
@@ -140,16 +131,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=PROJECT / "results" / "article_block.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "article_block.json")
     return parser.parse_args()
-
-
-def _commit() -> str:
-    """The commit, with a plus where files differ from it."""
-    run = ["git", "-C", str(PROJECT)]
-    head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*run, "status", "--porcelain"], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 if __name__ == "__main__":

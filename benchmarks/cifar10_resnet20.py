@@ -13,26 +13,21 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import json
-import shlex
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
+
+from record import RESULTS, write_result
 
 from resfit.data.sources import open_data
 from resfit.errors import ResfitError
-from resfit.measure.machine import machine
 from resfit.metrics.classification import accuracy, wilson_interval
 from resfit.model.model import weights_sha256
 from resfit.nn.architectures import architecture
-from resfit.storage import write_atomic
 from resfit.training.loop import train
 from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.step import InputLayer, network_logits
 
-PROJECT = Path(__file__).resolve().parent.parent
 GOAL = 0.90
 
 
@@ -54,26 +49,22 @@ def main() -> int:
     )
     measured = accuracy(logits, splits.test.targets)
     count = len(splits.test)
-    report = {
-        "what": f"{arguments.model} on CIFAR-10: accuracy of the final weights on the test images, measured once",
-        "command": shlex.join(["python", "benchmarks/cifar10_resnet20.py", *sys.argv[1:]]),
-        "commit": _commit(),
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "data": {"fingerprint": splits.fingerprint, "roles": splits.roles()},
-        "recipe": result.recipe.to_dict(),
-        "seed": result.recipe.seed,
-        "epochs": result.epochs,
-        "accuracy": measured,
-        "accuracy_interval": wilson_interval(round(measured * count), count),
-        "num_images": count,
-        "goal": GOAL,
-        "weights_sha256": weights_sha256(result.model),
-        "images_per_second": result.images_per_second,
-        "elapsed_seconds": result.elapsed_seconds,
-        "history": result.history,
-    }
-    write_atomic(arguments.out, (json.dumps(report, indent=2) + "\n").encode())
+    write_result(
+        arguments.out,
+        what=f"{arguments.model} on CIFAR-10: accuracy of the final weights on the test images, measured once",
+        data={"fingerprint": splits.fingerprint, "roles": splits.roles()},
+        recipe=result.recipe.to_dict(),
+        seed=result.recipe.seed,
+        epochs=result.epochs,
+        accuracy=measured,
+        accuracy_interval=wilson_interval(round(measured * count), count),
+        num_images=count,
+        goal=GOAL,
+        weights_sha256=weights_sha256(result.model),
+        images_per_second=result.images_per_second,
+        elapsed_seconds=result.elapsed_seconds,
+        history=result.history,
+    )
     print(f"accuracy {measured:.4f} on {count} test images, goal {GOAL}; {arguments.out}")
     return 0 if measured >= GOAL else 3
 
@@ -87,16 +78,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--run", type=Path, default=Path("runs/cifar10-resnet20"), help="run folder")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--out", type=Path, default=PROJECT / "results" / "cifar10_resnet20.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "cifar10_resnet20.json")
     return parser.parse_args()
-
-
-def _commit() -> str:
-    """The commit, with a plus where files differ from it."""
-    run = ["git", "-C", str(PROJECT)]
-    head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*run, "status", "--porcelain"], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(
     r"(?P<marker><!-- render:(?P<name>[\w-]+)(?P<keys>(?: [\w]+)*) -->\n)(?P<body>.*?)<!-- /render -->", re.DOTALL
 )
+ABSOLUTE = re.compile(r"(?<!\S)/\S*/([^/\s]+)")
 MOST_COLUMNS = 12
 MACHINE_KEYS = ("processor", "cores", "threads")
 
@@ -113,7 +114,8 @@ def _origin(result: Mapping[str, Any], name: str) -> str:
         machine = ", ".join(f"{key} {plain(machine[key])}" for key in MACHINE_KEYS if key in machine)
     commit = f"commit {result['commit'][:10]}" if result.get("commit") else ""
     day = str(result.get("created") or result.get("measured") or "")[:10]
-    parts = [f"`{result['command']}`", commit, str(machine), day, f"`results/{name}`"]
+    command = ABSOLUTE.sub(r"\1", result["command"])  # where the data lay on that machine says nothing
+    parts = [f"`{command}`", commit, str(machine), day, f"`results/{name}`"]
     return "; ".join(part for part in parts if part) + "."
 
 

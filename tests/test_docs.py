@@ -32,7 +32,8 @@ def test_figures_agree_with_results(path, render):
 
 def test_a_changed_result_is_noticed(render, tmp_path):
     result = {
-        "command": "resfit fit photos", "machine": {"processor": "Zen", "cores": 2}, "commit": "0123456789abcdef",
+        "command": "resfit fit /data/of/somebody/photos", "machine": {"processor": "Zen", "cores": 2},
+        "commit": "0123456789abcdef",
         "measured": "2026-11-24T05:00:00+00:00",
         "rows": [{"network": "a|b", "accuracy": 0.8791, "images": 10000},
             {"network": "c", "accuracy": 0.5, "images": 1}],

@@ -118,9 +118,7 @@ def test_the_folder_holds_recipe_metrics_and_two_checkpoints(digits, tmp_path):
     with open(tmp_path / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
-    assert [float(row["validation_accuracy"]) for row in rows] == [
-        row["validation_accuracy"] for row in result.history
-    ]
+    assert [float(row["validation_accuracy"]) for row in rows] == [row["validation_accuracy"] for row in result.history]
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-000000060.pt", "step-000000080.pt"]
 
@@ -171,7 +169,9 @@ def test_adamw_and_smoothing_train(digits):
 def test_a_loss_that_is_no_number_names_step_and_rate(digits, tmp_path):
     recipe = dataclasses.replace(QUICK, lr=1000.0, warmup_fraction=0.0, epochs=20)
     plain = dataclasses.replace(TINY, norm="none")
-    with pytest.raises(TrainingDiverged, match=r"the loss became (nan|inf) at step \d+ of 400, .* rate 1e\+03") as caught:
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss became (nan|inf) at step \d+ of 400, .* rate 1e\+03"
+    ) as caught:
         train(plain, digits, recipe, folder=tmp_path)
     assert caught.value.code == "diverged"
     assert caught.value.hint is not None
@@ -186,9 +186,7 @@ def test_fewer_images_than_a_batch(digits):
 
 def test_input_layer_normalises_as_stated(digits):
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
-    preprocessing = dataclasses.replace(
-        digits.preprocessing, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25)
-    )
+    preprocessing = dataclasses.replace(digits.preprocessing, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
     expected = ((images / 255 - preprocessing.mean) / preprocessing.std).transpose(0, 3, 1, 2)
     for memory_format in ("contiguous", "channels_last"):
         inputs = InputLayer(preprocessing, memory_format)(images)

@@ -53,9 +53,7 @@ def whole(digits, tmp_path_factory):
 
 def _rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="") as file:
-        return [
-            {name: value for name, value in row.items() if name not in TIMING} for row in csv.DictReader(file)
-        ]
+        return [{name: value for name, value in row.items() if name not in TIMING} for row in csv.DictReader(file)]
 
 
 def _assert_same(result, folder: Path, whole) -> None:
