@@ -1,5 +1,7 @@
 """The schedule, its re-plans, and the stopwatch that keeps a training to a wall time."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -46,7 +48,7 @@ def test_progress_rises_and_ends_at_the_last_plan(steps, changes):
     values = [progress(step, steps, replans) for step in range(end + 1)]
     assert values[0] == 0
     assert values[-1] == pytest.approx(1.0)
-    assert all(before < after for before, after in zip(values, values[1:], strict=False))
+    assert all(before < after for before, after in itertools.pairwise(values))
 
 
 def test_a_replan_changes_nothing_before_it():

@@ -51,6 +51,8 @@ def test_defaults_follow_the_data():
     digits = _resolved(Recipe(), 1150, 8, 1)
     assert (digits.batch_size, digits.crop_padding, digits.flip) == (64, 1, False)
     assert digits.lr == pytest.approx(0.2 * 0.5**0.5)
+    photos = _resolved(Recipe(), 100_000, 224, 3)
+    assert (photos.batch_size, photos.crop_padding) == (32, 28)
     tiny = _resolved(Recipe(), 9, 8, 1)
     assert tiny.batch_size == 2
 

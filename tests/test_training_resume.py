@@ -166,7 +166,7 @@ def test_pickled_objects_are_not_loaded(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     torch.save({"format": 1, "spec": Hostile()}, tmp_path / "checkpoints" / "step-000000001.pt")
-    with pytest.raises(ModelError, match="step-000000001.pt"):
+    with pytest.raises(ModelError, match=r"step-000000001\.pt"):
         train(SPEC, digits, folder=tmp_path, resume=True)
     assert not (tmp_path / "hostile-ran").exists()
 

@@ -15,7 +15,9 @@ from resfit.training.schedule import build_optimizer
 from resfit.training.step import InputLayer, torch_format, training_step
 
 PROBE_SECONDS = 4.0
-ROUNDS = 4
+TURNS = 5
+LEAST_TURNS = 2  # the first warms up
+FIRST_LOOK = 4  # images whose time says how many a probe can afford
 # bfloat16 rounds to three digits: only a clear gain is worth that
 BF16_GAIN = 1.1
 
@@ -41,7 +43,8 @@ def probe(
     """Times a few real steps of each allowed combination on copies of the network, in turns.
 
     images uint8 (batch, H, W, C). Combinations take turns, so that a neighbour's burst of work hits all; the
-    fastest turn of each counts. `seconds` bounds the measurement, except that each combination runs twice.
+    fastest turn of each counts. It takes about `seconds`: where whole batches would take longer, the steps are
+    of fewer images, and `step_seconds` is scaled to the batch.
     """
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
     formats: tuple[MemoryFormat, ...] = (
@@ -52,13 +55,30 @@ def probe(
         for precision, memory_format in itertools.product(precisions, formats)
     ]
     started = time.perf_counter()
-    for turn in range(1 + ROUNDS):
+    count = _affordable(trials[0], images, targets, preprocessing, seconds / (LEAST_TURNS * len(trials)))
+    for turn in range(TURNS):
         for trial in trials:
-            if turn > 1 and time.perf_counter() - started > seconds:
+            if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
                 break
-            trial.run(images, targets, preprocessing, counts=turn > 0)
+            trial.run(images[:count], targets[:count], preprocessing, counts=turn > 0)
     best = min(trials, key=lambda trial: trial.fastest * (BF16_GAIN if trial.recipe.precision == "bf16" else 1))
-    return Probed(precision=best.recipe.precision, memory_format=best.recipe.memory_format, step_seconds=best.fastest)
+    return Probed(
+        precision=best.recipe.precision,
+        memory_format=best.recipe.memory_format,
+        step_seconds=best.fastest * len(images) / count,
+    )
+
+
+def _affordable(
+    trial: "_Trial", images: np.ndarray, targets: Tensor, preprocessing: Preprocessing, seconds: float
+) -> int:
+    """How many of the images a step can have in about so many seconds."""
+    look = min(FIRST_LOOK, len(images))
+    for turn in range(2):  # the first warms up
+        trial.run(images[:look], targets[:look], preprocessing, counts=turn > 0)
+    affordable = int(seconds / trial.fastest * look)
+    trial.fastest = float("inf")
+    return min(max(affordable, look), len(images))
 
 
 class _Trial:

@@ -15,6 +15,7 @@ MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 
 DEFAULT_EPOCHS = 25
 LARGEST_DEFAULT_BATCH = 128
+LARGEST_DEFAULT_PIXELS = 1 << 21  # of a batch: 32 images of 224 x 224, for the sake of memory
 LEAST_DEFAULT_STEPS = 16  # an epoch of a small data set has at least so many
 DEFAULT_LR = {"sgd": 0.2, "adamw": 0.002}  # at a batch of 128
 CROP_SHARE = 8  # a 32-pixel side is padded by 4, as in He et al. 2015
@@ -28,7 +29,7 @@ class Recipe:
         of the training images; the rest of the images waits for another epoch's order.
     replans: (step, steps) pairs: from that step on the schedule ends at that number of steps. Written by a
         training that was given a time and found itself faster or slower than planned.
-    batch_size: images a step; None is 128, or less for few images.
+    batch_size: images a step; None is 128, or less for few or large images.
     lr: peak learning rate; None is 0.2 (sgd) or 0.002 (adamw) at batch size 128, else by its square root.
     weight_decay: on weights of convolutions and the classifier, never on norms and biases.
     warmup_fraction: part of the schedule in which the rate rises linearly; after it, it falls to zero.
@@ -98,7 +99,7 @@ class Recipe:
 
         UsageError when the training images are fewer than one batch.
         """
-        batch_size = self.batch_size or _default_batch(num_images)
+        batch_size = self.batch_size or _default_batch(num_images, height * width)
         if num_images < batch_size:
             raise UsageError(
                 f"{num_images} training images are fewer than one batch of {batch_size}",
@@ -138,7 +139,7 @@ _RANGES = {
 }
 
 
-def _default_batch(num_images: int) -> int:
-    """The largest power of two that leaves a small data set enough steps an epoch."""
-    most = max(num_images // LEAST_DEFAULT_STEPS, 2)
-    return min(LARGEST_DEFAULT_BATCH, 1 << (most.bit_length() - 1))
+def _default_batch(num_images: int, pixels: int) -> int:
+    """The largest power of two that leaves a small data set enough steps an epoch, and memory free."""
+    most = max(min(num_images // LEAST_DEFAULT_STEPS, LARGEST_DEFAULT_PIXELS // pixels, LARGEST_DEFAULT_BATCH), 2)
+    return 1 << (most.bit_length() - 1)

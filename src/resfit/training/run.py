@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +25,13 @@ from resfit.randomness import derived_seed
 from resfit.training.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
 from resfit.training.events import EpochDone, Started, StepDone, Subscriber
 from resfit.training.pace import Pace
-from resfit.training.probe import Probed, probe
+from resfit.training.probe import PROBE_SECONDS, Probed, probe
 from resfit.training.recipe import DEFAULT_EPOCHS, Recipe
 from resfit.training.result import TrainResult
 from resfit.training.schedule import build_optimizer
 from resfit.training.step import InputLayer, WeightAverage, network_logits, published_network, torch_format
 
+PROBE_SHARE = 0.05  # of a given time
 CHECKPOINT_SECONDS = 300.0  # an epoch longer than this is saved in its course
 
 
@@ -227,7 +229,8 @@ def start_run(
         network.load_state_dict(dict(init_weights))
     probed = None
     if max_seconds is not None or "auto" in (recipe.precision, recipe.memory_format):
-        probed = _probe(network, recipe, splits)
+        seconds = min(PROBE_SECONDS, PROBE_SHARE * (max_seconds or math.inf))
+        probed = _probe(network, recipe, splits, seconds)
         recipe = dataclasses.replace(recipe, precision=probed.precision, memory_format=probed.memory_format)
     run = Run(network, splits, recipe, folder, on_event)
     if probed is not None and max_seconds is not None:
@@ -266,10 +269,10 @@ def _resolved(recipe: Recipe, splits: Splits) -> Recipe:
     )
 
 
-def _probe(network: ResNet, recipe: Recipe, splits: Splits) -> Probed:
+def _probe(network: ResNet, recipe: Recipe, splits: Splits, seconds: float) -> Probed:
     assert recipe.batch_size is not None
     batch = next(batches(splits.train, batch_size=recipe.batch_size, seed=recipe.seed, epoch=0))
-    return probe(network, recipe, batch.images, torch.from_numpy(batch.targets), splits.preprocessing)
+    return probe(network, recipe, batch.images, torch.from_numpy(batch.targets), splits.preprocessing, seconds=seconds)
 
 
 def _csv(history: list[dict[str, Any]]) -> bytes:
