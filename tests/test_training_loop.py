@@ -26,8 +26,8 @@ from resfit.training.surroundings import TrainingDiverged
 TINY = ResNetSpec(
     depths=(1, 1), widths=(8, 16), strides=(1, 2), stem="cifar", stem_width=8, num_classes=10, in_channels=1
 )
-STEPS = 20  # of an epoch of the digits at the default batch
-QUICK = Recipe(epochs=2, precision="fp32", memory_format="channels_last", threads=2)
+STEPS = 20  # of an epoch of the digits at batch size 64
+QUICK = Recipe(epochs=2, batch_size=64, precision="fp32", memory_format="channels_last", threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def _test_accuracy(model, splits: Splits) -> float:
 
 def test_the_default_recipe_learns_the_digits_in_ten_epochs(digits):
     spec = dataclasses.replace(architecture("resnet8"), in_channels=1)
-    result = train(spec, digits, dataclasses.replace(QUICK, epochs=10, seed=1))
+    result = train(spec, digits, dataclasses.replace(QUICK, epochs=10, batch_size=None, seed=1))
     assert _test_accuracy(result.model, digits) > 0.97
     assert result.history[-1]["validation_accuracy"] > 0.95
     assert result.epochs == 10
@@ -218,6 +218,6 @@ def test_one_image_a_class_and_colour(tmp_path):
         train=dataset, validation=dataset, test=None, labels=labels, sources={}, preprocessing=preprocessing
     )
     spec = dataclasses.replace(TINY, in_channels=3)
-    result = train(spec, splits, dataclasses.replace(QUICK, epochs=2), folder=tmp_path)
+    result = train(spec, splits, dataclasses.replace(QUICK, batch_size=None), folder=tmp_path)
     assert result.recipe.batch_size == 2
     assert result.steps == 10

@@ -7,7 +7,6 @@ RECENT_STEPS = 50  # the speed ahead is taken to be that of about so many last s
 FIRST_CHECK = 10  # steps until the measured speed may change a plan
 CHECKS = 20  # about so many checks in what is left, closer and closer to the end
 TOLERANCE = 0.03  # a plan that misses by less stays
-RESERVE = 0.01  # part of the time kept for what comes after the last step
 
 
 class Pace:
@@ -71,8 +70,9 @@ class Pace:
         """Steps there is time for after `step`, at least one; needs a deadline and a known speed."""
         assert self.deadline is not None
         # The present epoch owes the part of its evaluation that its steps so far amount to; the last one is whole
-        evaluations = 1 + step % self.steps_per_epoch / self.steps_per_epoch
-        left = (self.deadline - time.monotonic()) * (1 - RESERVE) - evaluations * self._evaluation
+        in_epoch = (step - 1) % self.steps_per_epoch + 1 if step else 0
+        evaluations = 1 + in_epoch / self.steps_per_epoch
+        left = self.deadline - time.monotonic() - evaluations * self._evaluation
         return max(int(left / (self._recent + self._evaluation / self.steps_per_epoch)), 1)
 
     def replanned(self, step: int, steps: int) -> int:
@@ -88,10 +88,16 @@ class Pace:
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"steps": self._steps, "step_seconds": self._step_seconds, "elapsed": self.elapsed}
+        return {
+            "steps": self._steps,
+            "step_seconds": self._step_seconds,
+            "elapsed": self.elapsed,
+            "most_steps": self.most_steps,
+        }
 
     def restore(self, values: dict[str, Any]) -> None:
         """Goes on from what `to_dict` wrote."""
         self._steps, self._step_seconds = values["steps"], values["step_seconds"]
         self._elapsed_before = values["elapsed"]
+        self.most_steps = values.get("most_steps")
         self._recent = self._step_seconds / self._steps if self._steps else 0.0

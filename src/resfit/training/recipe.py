@@ -16,7 +16,7 @@ MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 DEFAULT_EPOCHS = 25
 LARGEST_DEFAULT_BATCH = 128
 LARGEST_DEFAULT_PIXELS = 1 << 21  # of a batch: 32 images of 224 x 224, for the sake of memory
-LEAST_DEFAULT_STEPS = 16  # an epoch of a small data set has at least so many
+LEAST_DEFAULT_STEPS = 32  # an epoch of a small data set has at least so many
 DEFAULT_LR = {"sgd": 0.2, "adamw": 0.002}  # at a batch of 128
 CROP_SHARE = 8  # a 32-pixel side is padded by 4, as in He et al. 2015
 

@@ -32,6 +32,7 @@ from resfit.training.schedule import build_optimizer
 from resfit.training.step import InputLayer, WeightAverage, network_logits, published_network, torch_format
 
 PROBE_SHARE = 0.05  # of a given time
+RESERVE = 0.01  # of a given time, for what comes after the last step
 CHECKPOINT_SECONDS = 300.0  # an epoch longer than this is saved in its course
 
 
@@ -234,7 +235,7 @@ def start_run(
         recipe = dataclasses.replace(recipe, precision=probed.precision, memory_format=probed.memory_format)
     run = Run(network, splits, recipe, folder, on_event)
     if probed is not None and max_seconds is not None:
-        run.keep_to(called + max_seconds, probed.step_seconds)
+        run.keep_to(called + max_seconds * (1 - RESERVE), probed.step_seconds)
     run.started(since=called)
     return run
 
@@ -256,7 +257,7 @@ def resume_run(
     run = Run(ResNet(spec), splits, recipe, folder, on_event)
     run.restore(state)
     if max_seconds is not None:  # counts the time before the stop too
-        run.pace.deadline = called + max_seconds - run.pace.elapsed
+        run.pace.deadline = called + max_seconds * (1 - RESERVE) - run.pace.elapsed
     run.started(since=called)
     return run
 

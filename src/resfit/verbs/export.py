@@ -46,16 +46,7 @@ def export(
     for note in loaded.provenance.notes:
         print(f"note: {note}", file=sys.stderr)
     images, basis = _images(loaded, data, precision, seed)
-    shipped = loaded
-    if precision == "int8":
-        from resfit.compression.quantise import quantise
-
-        if format != "onnx":
-            raise UsageError("the torch format holds float32 only", hint="use --format onnx for int8")
-        if not loaded.activation_ranges:
-            if data is None:
-                raise UsageError("int8 needs images to calibrate on", hint="name the training data with --data")
-            shipped = quantise(loaded, images["train"], seed=seed)
+    shipped = loaded if precision == "fp32" else _quantised(loaded, images.get("train"), format, seed)
     with tempfile.TemporaryDirectory(prefix="resfit-export-") as folder:
         built = build(shipped, Path(folder, path.name), format=format, precision=precision)
         compared = _compare(loaded, built, images["compare"], threads)
@@ -92,6 +83,19 @@ def render(result: dict[str, Any]) -> str:
         ]
         + ([f"int8    {result['converted_layers']} layers"] if result["converted_layers"] else [])
     )
+
+
+def _quantised(loaded: Any, images: Any, format: str, seed: int) -> Any:
+    """The model on its int8 grids, calibrated on the images unless it was before."""
+    if format != "onnx":
+        raise UsageError("the torch format holds float32 only", hint="use --format onnx for int8")
+    if loaded.activation_ranges:
+        return loaded
+    if images is None:
+        raise UsageError("int8 needs images to calibrate on", hint="name the training data with --data")
+    from resfit.compression.quantise import quantise
+
+    return quantise(loaded, images, seed=seed)
 
 
 def _images(loaded: Any, data: str | None, precision: str, seed: int) -> tuple[dict[str, Any], str]:

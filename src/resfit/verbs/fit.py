@@ -39,11 +39,10 @@ def fit(
     every limited quantity and the accuracy on untouched test images are measured.
     """
     started = time.monotonic()
-    limits = {
-        "latency_ms": latency_ms, "file_kb": file_kb, "memory_mb": memory_mb, "macs_m": macs_m,
-        "energy_mj": energy_mj, "min_accuracy": min_accuracy,
-    }  # fmt: skip
-    budget = Budget.from_flags(**limits)
+    budget = Budget.from_flags(
+        latency_ms=latency_ms, file_kb=file_kb, memory_mb=memory_mb, macs_m=macs_m, energy_mj=energy_mj,
+        min_accuracy=min_accuracy,
+    )  # fmt: skip
     check_counts(threads=threads, img_size=img_size)
     _check(budget, time_minutes, max_drop)
     from resfit.data.sources import open_data
@@ -54,11 +53,6 @@ def fit(
     splits = open_data(data, img_size=img_size)
     to_standard_error(_data_line(data, splits))
 
-    def prepared(name: str, spec: ResNetSpec) -> Path:
-        folder = prepare_folder(out) if out is not None else new_folder("fits", data)
-        write_request(folder, spec, model=name, data=data, img_size=img_size)
-        return folder
-
     plan = Plan(
         budget=budget,
         time_seconds=60 * time_minutes,
@@ -67,7 +61,7 @@ def fit(
         seed=seed,
         threads=threads or usable_cores(),
         engine="onnxruntime",
-        folder=prepared,
+        folder=lambda name, spec: _folder(name, spec, data, img_size, out),
         say=to_standard_error,
     )
     request = {
@@ -105,6 +99,13 @@ def render(result: dict[str, Any]) -> str:
         lines += [f"binding       {', '.join(result['binding'])}", "nearest"]
         lines += ["  " + _point_line(point) for point in result["nearest"]]
     return "\n".join(lines)
+
+
+def _folder(name: str, spec: ResNetSpec, data: str, img_size: int | None, out: str | None) -> Path:
+    """The output folder, with what is needed to resume the winner's training should it be stopped."""
+    folder = prepare_folder(out) if out is not None else new_folder("fits", data)
+    write_request(folder, spec, model=name, data=data, img_size=img_size)
+    return folder
 
 
 def _check(budget: Budget, time_minutes: float, max_drop: float) -> None:
