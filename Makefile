@@ -7,7 +7,7 @@ SOURCES := $(shell find src -type f -not -path '*__pycache__*' -not -path '*.egg
 
 # A network for scikit-learn's handwritten digits (inside the package, real) under three budgets.
 demo: .venv-demo/.installed
-	.venv-demo/bin/resfit fit digits --latency-ms 2 --file-kb 60 --min-accuracy 0.95 --time-minutes 1 \
+	.venv-demo/bin/resfit fit digits --latency-ms 2 --file-kb 150 --min-accuracy 0.95 --time-minutes 1 \
 	    --out fits/demo
 
 # One thread a worker: two workers of two threads each would fight for two cores.
