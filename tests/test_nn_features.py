@@ -1,6 +1,8 @@
 """Every feature of the family runs forward and backward, and does what its name says."""
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any, get_args
 
 import pytest
@@ -261,3 +263,29 @@ def test_he_initialisation_keeps_the_signal() -> None:
     convolution = ResNet(architecture("resnet20")).get_submodule("layer3.1.conv1")
     assert isinstance(convolution, nn.Conv2d)
     assert convolution.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16])
+def test_strided_shortcuts_train_in_every_memory_format(channels: int) -> None:
+    """In a process of its own: where torch's own kernel is used, memory is corrupted and the process dies."""
+    code = f"""
+import torch
+from resfit.nn.plan import Convolution
+from resfit.nn.resnet import build_module
+torch.manual_seed(0)
+layer = build_module(Convolution(name="0", in_channels={channels}, out_channels=8, kernel=1, stride=2))
+reference = torch.nn.Conv2d({channels}, 8, 1, 2, bias=False)
+reference.load_state_dict(layer.state_dict())
+layer = layer.to(memory_format=torch.channels_last)
+for _ in range(4):
+    x = torch.randn(64, {channels}, 64, 64)
+    y = layer(x.contiguous(memory_format=torch.channels_last))
+    expected = reference(x)
+    assert torch.allclose(y, expected, atol=1e-5)
+    grad = torch.randn_like(expected)
+    layer.zero_grad(); reference.zero_grad()
+    y.backward(grad.contiguous(memory_format=torch.channels_last)); expected.backward(grad)
+    assert torch.allclose(layer.weight.grad, reference.weight.grad, rtol=1e-3, atol=1e-2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
