@@ -9,6 +9,7 @@ kept within 10 %, 3 when not.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from record import RESULTS, write_result
 
@@ -37,9 +38,26 @@ def main() -> int:
     limit = 60 * options["time_minutes"]
     in_time = result["elapsed_seconds"] <= 1.1 * limit
     what = f"resfit fit on photographs at {options['img_size']} pixels in {options['time_minutes']:g} minutes"
-    write_result(RESULTS / "fit_photos.json", what=what, **values, time_limit_seconds=limit, in_time=in_time)
+    rows = [_row(result, limit)]
+    write_result(RESULTS / "fit_photos.json", what=what, rows=rows, time_limit_seconds=limit, in_time=in_time, **values)
     print(f"accuracy {result['accuracy']}, {result['elapsed_seconds']:.0f} s of {limit:.0f} s; {result['budgets']}")
     return 0 if in_time and result["exit_code"] == 0 else 3
+
+
+def _row(result: dict[str, Any], limit: float) -> dict[str, Any]:
+    """The figures a reader wants, in one row."""
+    artifact = result["artifact"]
+    return {
+        "network": result["model"],
+        "precision": artifact["precision"],
+        **{row["name"]: row["measured"] for row in result["budgets"]},
+        "accuracy": result["accuracy"],
+        "accuracy_interval": result["accuracy_interval"],
+        "num_images": result["num_images"],
+        "elapsed_seconds": result["elapsed_seconds"],
+        "time_limit_seconds": limit,
+        "seed": result["seed"],
+    }
 
 
 if __name__ == "__main__":
