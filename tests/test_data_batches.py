@@ -95,7 +95,8 @@ def test_every_image_meets_its_target_and_the_last_batch_is_dropped():
         assert batch.targets.dtype == np.int64
 
 
-def test_a_dataset_that_only_reads_gives_the_same_batches():
+@pytest.mark.parametrize("augment", [AUGMENT, Augment(mixup=1.0, cutout=2, trivial=True)])
+def test_a_dataset_that_only_reads_gives_the_same_batches(augment):
     data = dataset(20)
 
     class Reader:
@@ -107,8 +108,15 @@ def test_a_dataset_that_only_reads_gives_the_same_batches():
         def read(self, index):
             return data.read(index)
 
-    options = {"batch_size": 5, "seed": 2, "epoch": 0, "augment": AUGMENT}
-    assert all(map(equal, batches(data, **options), batches(Reader(), **options)))
+    options = {"batch_size": 16, "seed": 2, "epoch": 0, "augment": augment, "world_size": 2, "drop_last": False}
+    for rank, size in ((0, 16), (1, 4)):
+        (one,), (other,) = (batches(some, rank=rank, **options) for some in (data, Reader()))
+        assert equal(one, other)
+        assert len(one.images) == size
+    options["batch_size"] = 20
+    (one,), (other,) = (batches(some, rank=1, **options) for some in (data, Reader()))
+    assert one.images.shape == other.images.shape == (0, 6, 6, 3)
+    assert (one.partners is not None) == augment.mixes
 
 
 def test_order_is_one_that_was_written_down():

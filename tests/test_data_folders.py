@@ -208,14 +208,8 @@ def test_wrong_paths_name_the_nearest_right_one(tmp_path):
     with pytest.raises(UsageError, match="did you mean digits"):
         open_data("digit")
     (tmp_path / "archive.zip").write_bytes(b"PK")
-    with pytest.raises(UsageError, match="a folder of images, a parquet file or digits expected"):
+    with pytest.raises(UsageError, match=r"a folder of images, a table .* or digits expected"):
         open_data(tmp_path / "archive.zip")
-
-
-def test_what_memory_cannot_hold_is_refused_before_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr("resfit.data.decoding._available_memory", lambda: 10_000)
-    with pytest.raises(DataError, match="choose a smaller --img-size"):
-        open_data(fill(tmp_path))
 
 
 def test_photographs(shared):

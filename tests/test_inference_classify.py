@@ -1,10 +1,12 @@
 """The script beside an artifact, run as its user runs it: without resfit and torch."""
 
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from image_files import grey_tiff
 from PIL import Image
 from small_models import small_model, small_spec
 
@@ -38,6 +40,15 @@ def script(request, tmp_path_factory):
     return write_classify_script(artifact.path)
 
 
+@pytest.fixture(scope="module", params=["letterbox", "squash"])
+def fitted_script(request, tmp_path_factory):
+    """The script beside a model that brings pictures to its size in another way than by cropping."""
+    folder = tmp_path_factory.mktemp("fitted")
+    model = small_model(small_spec())
+    preprocessing = dataclasses.replace(model.preprocessing, fit=request.param)
+    return write_classify_script(build(dataclasses.replace(model, preprocessing=preprocessing), folder / "m.onnx").path)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """One picture of every kind that needs care: sizes, orientation, alpha, palettes, 16 bits."""
@@ -55,6 +66,12 @@ def pictures(tmp_path_factory):
     Image.fromarray(noise).save(folder / "alpha.png")
     paletted.save(folder / "palette.png")
     Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(folder / "sixteen bits.png")
+    colour.convert("CMYK").save(folder / "printed.jpg", quality=95)
+    colour.save(folder / "turned.tif", exif=exif)
+    (folder / "twelve bits.tif").write_bytes(grey_tiff(noise[..., 0].ravel()[:64].astype(int) * 16, bits=12))
+    (folder / "white is zero.tif").write_bytes(
+        grey_tiff(noise[..., 0].ravel()[:64].astype(int) * 256, bits=16, photometric=0)
+    )
     return sorted(folder.iterdir())
 
 
@@ -64,7 +81,14 @@ def test_it_says_what_resfit_says(script, pictures):
     rows = predict_rows(open_session(script.with_name("model.onnx")), pictures)
     expected = [f"{row['path']}: {row['label']} ({row['probability']:.1%})" for row in rows]
     assert done.stdout.splitlines() == expected
-    assert len(expected) == 7
+    assert len(expected) == 11
+
+
+def test_it_fits_pictures_as_the_model_does(fitted_script, pictures):
+    done = run_script(fitted_script, *pictures)
+    rows = predict_rows(open_session(fitted_script.with_name("m.onnx")), pictures)
+    assert done.stdout.splitlines() == [f"{row['path']}: {row['label']} ({row['probability']:.1%})" for row in rows]
+    assert len(done.stdout.splitlines()) == len(pictures)
 
 
 def test_it_agrees_on_real_photographs(script, shared):
@@ -106,6 +130,6 @@ def test_without_a_package_it_says_what_to_install(script, pictures):
 
 
 def test_it_is_short_and_names_are_not_put_into_it_unchecked():
-    assert len(classify_script("model.onnx").splitlines()) < 60
+    assert len(classify_script("model.onnx").splitlines()) < 70
     with pytest.raises(UsageError, match="cannot be the model file"):
         classify_script('x"; import os; ".onnx')

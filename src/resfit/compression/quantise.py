@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resfit.data.images import Images
 from resfit.engines.quantisation import activation_grid, quantised_layers, quantised_tensors
 from resfit.errors import UsageError
 from resfit.model.fold import fold
@@ -20,8 +20,6 @@ BATCH = 64
 MIN_AGREEMENT = 0.95
 MAX_GROUPS = 64  # parts whose sensitivity is measured one by one; larger networks take neighbours together
 LEAST_SCALE = 2.0**-16  # of the layer's largest: a dead channel's bias must still fit 32 bits of its scale
-
-Images = np.ndarray[Any, Any]
 
 
 def quantise(model: Model, images: Images, *, seed: int = 0) -> Model:

@@ -8,12 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from resfit.data.listing import Listing
-from resfit.data.origin import SPLIT_NAMES, WHOLE, Origin
+from resfit.data.listing import Listing, read_file
+from resfit.data.origin import SPLIT_NAMES, WHOLE, Origin, common_labels
 from resfit.errors import DataError
 
 EXTENSIONS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".dib",
+    ]
 )  # compared in lower case
 MAX_NAMED = 10
 LAYOUT = "expected: FOLDER/<class>/<images>, or FOLDER/train|val|test/<class>/<images>"
@@ -28,9 +44,7 @@ def list_folder(root: Path) -> Origin:
     splits = _split_folders(root)
     ignored: list[Path] = []
     scanned = {role: _classes(folder, ignored) for role, folder in splits.items()}
-    labels = _common_labels({splits[role]: tuple(classes) for role, classes in scanned.items()})
-    if len(labels) < 2:
-        raise DataError(f"{root} holds one class only, {labels[0]}: two or more expected", hint=LAYOUT)
+    labels = tuple(sorted(common_labels({str(splits[role]): tuple(scanned[role]) for role in scanned}, hint=LAYOUT)))
     _tell_ignored(ignored)
     return Origin(
         labels=labels,
@@ -38,6 +52,16 @@ def list_folder(root: Path) -> Origin:
         where={role: str(root) if role == WHOLE else f"{splits[role].name}/" for role in splits},
         basis="file names",
     )
+
+
+def holds_images(root: Path, *, depth: int = 2) -> bool:
+    """Whether an image file lies in `root` or up to `depth` folders below; links to folders are not entered."""
+    for folder, below, names in os.walk(root):
+        if any(Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".") for name in names):
+            return True
+        if len(Path(folder).relative_to(root).parts) >= depth:
+            below.clear()
+    return False
 
 
 def _listing_of(classes: dict[str, list[Path]], labels: tuple[str, ...]) -> Callable[[], Listing]:
@@ -50,13 +74,13 @@ def _listing_of(classes: dict[str, list[Path]], labels: tuple[str, ...]) -> Call
             keys=tuple(f"{path.parent.name}/{path.name}" for path in paths),
             targets=np.array(targets, dtype=np.int64),
             labels=labels,
-            read=lambda index: paths[index].read_bytes(),
+            read=lambda index: read_file(paths[index]),
         )
 
     return make
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries_of(folder: Path) -> list[Path]:
     """What a folder holds, in string order, without hidden and system files."""
     try:
         names = sorted(os.listdir(folder))
@@ -66,7 +90,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+    return [entry for entry in entries_of(folder) if entry.is_dir()]
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -96,11 +120,11 @@ def _split_folders(root: Path) -> dict[str, Path]:
 def _classes(folder: Path, ignored: list[Path]) -> dict[str, list[Path]]:
     """Class name -> its image files; what is neither is added to `ignored`."""
     classes: dict[str, list[Path]] = {}
-    for entry in _entries(folder):
+    for entry in entries_of(folder):
         if not entry.is_dir():
             ignored.append(entry)
             continue
-        files = _entries(entry)
+        files = entries_of(entry)
         # A broken link is kept, so that decoding names it.
         images = [path for path in files if path.suffix.lower() in EXTENSIONS and not path.is_dir()]
         chosen = set(images)
@@ -117,19 +141,6 @@ def _classes(folder: Path, ignored: list[Path]) -> dict[str, list[Path]]:
             hint="add images or remove the folders",
         )
     return classes
-
-
-def _common_labels(found: dict[Path, tuple[str, ...]]) -> tuple[str, ...]:
-    """The classes all splits share, in string order; DataError naming those that only some have."""
-    every = {label for labels in found.values() for label in labels}
-    for folder, labels in found.items():
-        missing = sorted(every - set(labels))
-        if missing:
-            raise DataError(
-                f"{folder} lacks classes that other splits have: {', '.join(missing[:MAX_NAMED])}",
-                hint="splits must hold the same class folders, named alike",
-            )
-    return tuple(sorted(every))
 
 
 def _tell_ignored(ignored: list[Path]) -> None:

@@ -44,4 +44,5 @@ def match_labels(dataset: ArrayDataset, labels: tuple[str, ...], *, num_classes:
         labels=tuple(labels),
         fingerprint=dataset.fingerprint,
         names=dataset.names,
+        digests=dataset.digests,
     )

@@ -9,25 +9,31 @@ import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from resfit.data.listing import read_file
 from resfit.errors import DataError, UsageError
 
 # Formats Pillow decodes in its own process; others (EPS) would start an outside program on hostile input.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 MAX_SIDE = 4096
+Fit = Literal["crop", "letterbox", "squash"]
+BAR_LEVEL = 128  # of a letterbox's bars: the middle of the range, close to what normalisation makes zero
+BITS_A_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF 6.0, section 8; photometric 0: the value 0 is white
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """The image a network reads: size in pixels, channels (1 grey, 3 RGB), and its normalisation.
+    """The image a network reads: size in pixels, channels (1 grey, 3 RGB), its normalisation, its fit.
 
     `mean` and `std` hold one value a channel as fractions of 255: the network computes
-    `(pixel / 255 - mean) / std`. UsageError for values no network can have.
+    `(pixel / 255 - mean) / std`. `fit` says how an image of another shape comes to the size: "crop" covers it
+    and cuts the sides off, "letterbox" keeps all and adds grey bars, "squash" stretches. UsageError for values
+    no network can have.
     """
 
     height: int
@@ -35,6 +41,7 @@ class Preprocessing:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -51,6 +58,8 @@ class Preprocessing:
                 raise UsageError(f"{name} {values}: {self.channels} finite values expected, one a channel")
         if min(self.std) <= 0:
             raise UsageError(f"std {self.std}: values above 0 expected")
+        if self.fit not in get_args(Fit):
+            raise UsageError(f"fit {self.fit!r}: {', '.join(get_args(Fit))} expected")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
@@ -58,9 +67,12 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`; DataError names missing and unknown fields."""
+        """The inverse of `to_dict`; DataError names missing and unknown fields.
+
+        Files written before there was a choice carry no `fit`: they mean "crop".
+        """
         known = set(cls.__dataclass_fields__)
-        if set(values) != known:
+        if set(values) | {"fit"} != known:
             raise DataError(
                 f"preprocessing with the fields {', '.join(sorted(values)) or 'none'}:"
                 f" {', '.join(sorted(known))} expected"
@@ -69,35 +81,51 @@ class Preprocessing:
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """The image as uint8 (height, width, channels): upright, scaled to cover the size, cropped at the centre.
+    """The image as uint8 (height, width, channels): upright, in eight bits, brought to the size by its fit.
 
-    EXIF orientation is applied first. Alpha is dropped. Grey of 16 bits keeps its top 8 bits; ValueError for
-    pixels without a known range (floating point, 32-bit integers beyond 65535).
+    EXIF orientation is applied first. Alpha is dropped. Grey of 12 or 16 bits keeps its top 8 bits; ValueError
+    for pixels without a known range (floating point, integers below 0 or beyond 16 bits).
     """
+    tags = getattr(image, "tag_v2", {})  # TIFF's; asked before the image is copied without them
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # asked first: it copies the image either way
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; store 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _eight_bits(image)
+        image = _eight_bits(image, bits=tags.get(BITS_A_SAMPLE, (16,))[0], white_is_zero=tags.get(PHOTOMETRIC) == 0)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow's own advice: straight to RGB warns and guesses
     mode = "L" if preprocessing.channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
-    size = (preprocessing.width, preprocessing.height)
-    if image.size != size:
-        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
+    pixels = np.asarray(_sized(image, (preprocessing.width, preprocessing.height), preprocessing.fit))
     return pixels[:, :, None] if preprocessing.channels == 1 else pixels
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (or 16 bits in 32-bit integers) as mode L."""
+def _eight_bits(image: Image.Image, *, bits: int, white_is_zero: bool) -> Image.Image:
+    """Grey of 12 or 16 bits (or 16 bits in 32-bit integers) as mode L."""
     pixels = np.asarray(image)
     if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
         raise ValueError(f"pixels from {pixels.min()} to {pixels.max()} have no known range; store 8 or 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    top = (pixels >> (4 if bits == 12 else 8)).astype(np.uint8)
+    return Image.fromarray(255 - top if white_is_zero else top)
+
+
+def _sized(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """The image at (width, height), resampled linearly over all source pixels a target pixel covers."""
+    if image.size == size:
+        return image
+    if fit == "crop":
+        return ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
+    if fit == "squash":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    boxed = Image.new(image.mode, size, (BAR_LEVEL,) * len(image.getbands()))
+    boxed.paste(
+        image.resize((width, height), Image.Resampling.BILINEAR), ((size[0] - width) // 2, (size[1] - height) // 2)
+    )
+    return boxed
 
 
 def open_image(source: bytes) -> Image.Image:
@@ -115,7 +143,7 @@ def decode(source: Path | str | bytes, preprocessing: Preprocessing, *, name: st
     """
     name = name or ("image bytes" if isinstance(source, bytes) else str(source))
     try:
-        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+        encoded = source if isinstance(source, bytes) else read_file(Path(source))
         with open_image(encoded) as image:
             return fit_image(image, preprocessing)
     # Pillow's decoders raise many kinds on hostile bytes (struct.error, KeyError, ...): all mean a bad file.

@@ -1,9 +1,10 @@
 """What the training images look like: own size, channels, and the mean and deviation that normalise them."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from resfit.data.listing import Listing
 from resfit.data.preprocessing import GREY_MODES, open_image
@@ -12,6 +13,7 @@ LARGEST_OWN_SIZE = 256  # images all of one size are kept at it up to here
 USUAL_SIZE = 224  # what networks for photographs are trained at
 PROBED = 256  # images whose header is read to learn the own size
 SAMPLED = 5000  # images that decide mean and deviation
+Normalize = Literal["standardize", "minmax", "none"]
 
 
 def spread(count: int, most: int) -> np.ndarray:
@@ -31,9 +33,9 @@ def own_shape(listing: Listing) -> tuple[int, int, int]:
     for index in spread(len(listing), PROBED):
         try:
             with open_image(listing.read(int(index))) as image:
-                sizes.add(image.size)
+                sizes.add(_upright_size(image))
                 modes.add(image.mode)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Exception:  # as many kinds as `decode` meets, which names the file
             continue
     channels = 1 if modes and all(mode in GREY_MODES for mode in modes) else 3
     if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_OWN_SIZE:
@@ -42,24 +44,48 @@ def own_shape(listing: Listing) -> tuple[int, int, int]:
     return USUAL_SIZE, USUAL_SIZE, channels
 
 
-def channel_statistics(parts: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel of uint8 (N, height, width, channels) arrays, as parts of 255.
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as the image is shown; Pillow has turned those of TIFF files already."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    turned = image.format != "TIFF" and orientation in (5, 6, 7, 8)
+    width, height = image.size
+    return (height, width) if turned else (width, height)
 
-    Exact integer sums, so neither order nor machine changes a digit; rounded to six decimals. A channel that
-    never varies gets the deviation of one grey level, since 0 could not divide.
+
+def channel_statistics(
+    parts: Iterable[np.ndarray], normalize: Normalize = "standardize"
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) a channel of uint8 (N, height, width, channels) arrays, as parts of 255: what is subtracted
+    and what is divided by.
+
+    "standardize": mean and standard deviation. "minmax": the least level and the range, so that all pixels seen
+    come to 0..1. "none": 0 and 1. From exact integer counts, so neither order nor machine changes a digit;
+    rounded to six decimals. A channel that never varies is divided by one grey level, since 0 could not divide.
     """
-    count, total, squares = 0, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    counts = _level_counts(parts)
+    if normalize == "none":
+        offset, scale = np.zeros(len(counts)), np.full(len(counts), 255.0)
+    elif normalize == "minmax":
+        seen = [np.flatnonzero(channel) for channel in counts]
+        offset = np.array([float(levels[0]) for levels in seen])
+        scale = np.array([float(levels[-1]) for levels in seen]) - offset
+    else:
+        levels, total = np.arange(256, dtype=np.int64), counts.sum(axis=1)
+        offset = counts @ levels / total
+        scale = np.sqrt(np.maximum(counts @ levels**2 / total - offset**2, 0.0))
+    scale = np.where(scale < 1.0, 1.0, scale)
+    return (
+        tuple(round(float(value), 6) for value in offset / 255),
+        tuple(round(float(value), 6) for value in scale / 255),
+    )
+
+
+def _level_counts(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """int64 (channels, 256): how often each grey level occurs in each channel."""
+    counts = np.zeros((1, 256), dtype=np.int64)
     for images in parts:
         pixels = images.reshape(-1, images.shape[-1])
-        counts = [np.bincount(pixels[:, channel], minlength=256) for channel in range(pixels.shape[1])]
-        levels = np.arange(256, dtype=np.int64)
-        total = total + np.array([levels @ channel for channel in counts])
-        squares = squares + np.array([levels**2 @ channel for channel in counts])
-        count += len(pixels)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-    std = np.where(deviation < 1.0, 1.0, deviation)
-    return (
-        tuple(round(float(value), 6) for value in mean / 255),
-        tuple(round(float(value), 6) for value in std / 255),
-    )
+        counts = counts + np.stack(
+            [np.bincount(pixels[:, channel], minlength=256) for channel in range(pixels.shape[1])]
+        )
+    return counts

@@ -4,24 +4,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from resfit.data.folders import EXTENSIONS
 from resfit.errors import UsageError
-
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jfif",
-    }
-)
 
 
 def image_paths(inputs: Sequence[str | Path]) -> list[Path]:
@@ -58,8 +42,8 @@ def _expand(given: Path) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+    return path.suffix.lower() in EXTENSIONS and not hidden and path.is_file()
 
 
 def _suffixes() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))
+    return ", ".join(sorted(EXTENSIONS))

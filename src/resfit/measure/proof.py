@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from resfit.budget import Measurement
+from resfit.data.images import Images, save_images
 from resfit.errors import DataError, EngineError
 from resfit.measure.artifact import check_quantities, measurement, request_for, run_child
 from resfit.measure.energy import POWERCAP
@@ -26,7 +27,7 @@ class Proof:
 
 def prove(
     artifact: str | Path,
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     *,
     engine: str = "onnxruntime",
@@ -46,7 +47,7 @@ def prove(
     together = [name for name in quantities if name != "memory_bytes"]
     with tempfile.TemporaryDirectory(prefix="resfit-proof-") as folder:
         inside = Path(folder)
-        np.save(inside / "images.npy", images)
+        save_images(inside / "images.npy", images)
         np.save(inside / "labels.npy", np.asarray(labels, dtype=np.int64))
         request = request_for(
             artifact,
