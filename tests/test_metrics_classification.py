@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, log_loss
 
@@ -38,6 +38,7 @@ def test_wilson_interval_gives_published_values(correct, n, low, high):
     assert wilson_interval(correct, n) == pytest.approx((low, high), abs=5e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_holds_the_fraction_and_mirrors(case):
     correct, n = case
@@ -55,6 +56,7 @@ def test_wilson_interval_refuses_impossible_counts(case):
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=50)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_confusion_is_scikit_learns(rows):
     predicted, labels = np.array(rows, dtype=int).reshape(-1, 2).T

@@ -295,25 +295,57 @@ def test_the_tensors_in_the_way_are_listed(tmp_path: Path) -> None:
     assert "not finite in fc.bias" in refused(tmp_path, changed(fc__bias=torch.full((3,), float("inf"))))
 
 
+NAMED = [
+    "conv1.weight",
+    "fc.weight",
+    "layer1.0.conv1.weight",
+    "layer2.0.conv2.weight",
+    "layer2.0.downsample.0.weight",
+]
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("shape", [(), (0,), (4,), (2, 3, 4, 5, 6)])
+def test_a_weight_without_the_rank_of_its_name_is_named(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    assert f"{name} has the shape {shape}, which" in refused(tmp_path, {**changed(), name: torch.zeros(shape)})
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "shape", "reason"),
     [
-        "conv1.weight",
-        "fc.weight",
-        "layer1.0.conv1.weight",
-        "layer2.0.conv2.weight",
-        "layer2.0.downsample.0.weight",
+        ("conv1.weight", (0, 0, 0, 0), "conv1 has a kernel of 0"),
+        ("conv1.weight", (8, 8, 5, 5), "conv1 has a kernel of 5"),
+        ("fc.weight", (0, 0, 0, 0), "fc.weight has the shape (0, 0, 0, 0)"),
+        ("layer1.0.conv1.weight", (0, 0, 0, 0), "kernels of the sizes (0, 3)"),
+        ("layer1.0.conv1.weight", (8, 8, 5, 5), "kernels of the sizes (5, 3)"),
+        ("layer2.0.conv2.weight", (0, 0, 0, 0), "widths is (8, 0)"),
+        ("layer2.0.conv2.weight", (8, 8, 5, 5), "of another shape: layer2.0"),
+        ("layer2.0.downsample.0.weight", (0, 0, 0, 0), "1 of another shape: layer2.0.downsample.0.weight"),
+        ("layer2.0.downsample.0.weight", (8, 8, 5, 5), "1 of another shape: layer2.0.downsample.0.weight"),
     ],
 )
-@pytest.mark.parametrize("shape", [(), (0,), (4,), (0, 0, 0, 0), (8, 8, 5, 5), (2, 3, 4, 5, 6)])
-def test_any_shape_in_any_place_is_refused(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
-    refused(tmp_path, {**changed(), name: torch.zeros(shape)})
+def test_a_weight_of_the_wrong_sizes_is_refused_with_what_is_wrong(
+    tmp_path: Path, name: str, shape: tuple[int, ...], reason: str
+) -> None:
+    assert reason in refused(tmp_path, {**changed(), name: torch.zeros(shape)})
 
 
-@pytest.mark.parametrize("gone", ["layer1", "layer2", "layer2.0", "fc", "conv1", "layer1.0.conv2"])
-def test_any_missing_part_is_refused(tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize(
+    ("gone", "reason"),
+    [
+        ("layer1", "no residual network has these tensors: conv1.weight"),
+        ("layer2", "fc.weight is (3, 16), expected (3, 8)"),
+        ("layer2.0", "no residual network has these tensors: conv1.weight"),
+        ("fc", "no residual network has these tensors: conv1.weight"),
+        ("conv1", "no residual network has these tensors: bn1.weight"),
+        ("layer1.0.conv2", "no residual network has these tensors: conv1.weight"),
+    ],
+)
+def test_any_missing_part_is_refused_with_what_is_there(tmp_path: Path, gone: str, reason: str) -> None:
     weights = small_model(small_spec()).weights
-    refused(tmp_path, {name: tensor for name, tensor in weights.items() if not name.startswith(gone + ".")})
+    rest = {name: tensor for name, tensor in weights.items() if not name.startswith(gone + ".")}
+    assert len(rest) < len(weights)
+    assert reason in refused(tmp_path, rest)
 
 
 def test_loading_leaves_other_models_alone(tmp_path: Path) -> None:

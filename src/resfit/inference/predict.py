@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from resfit.data.dataset import Dataset
+from resfit.data.dataset import ArrayDataset
 from resfit.data.preprocessing import Preprocessing, decode
 from resfit.engines.session import Session
 from resfit.errors import DataError, EngineError
-from resfit.metrics.classification import softmax
+from resfit.metrics.classification import Tally, softmax
 
 BATCH_SIZE = 32
 READERS = min(8, os.cpu_count() or 1)
@@ -43,29 +43,67 @@ def predict_rows(
 
 
 def evaluate_session(
-    session: Session, dataset: Dataset, *, batch_size: int = BATCH_SIZE
+    session: Session, dataset: ArrayDataset, *, batch_size: int = BATCH_SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, classes) float32 and targets (N,) int64 of every image of a data set, in its order.
 
     The images must have the size the session takes: DataError otherwise. How many classes the two have is
-    the caller's to compare.
+    the caller's to compare. `evaluation` needs no memory for the logits.
     """
-    expected = _shape(session.preprocessing)
-    logits: list[np.ndarray] = []
-    targets: list[int] = []
-    for start in range(0, len(dataset), batch_size):
-        rows = [dataset.read(index) for index in range(start, min(start + batch_size, len(dataset)))]
-        images = np.stack([image for image, _ in rows])
-        if images.shape[1:] != expected:
-            raise DataError(
-                f"the images are {_by(images.shape[1:])}, but the model takes {_by(expected)}",
-                hint="read the data at the model's size and channels",
+    logits = [batch for batch, _ in _logit_batches(session, dataset, batch_size)]
+    return np.concatenate(logits), dataset.targets
+
+
+def evaluation(session: Session, dataset: ArrayDataset, *, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
+    """What a session's answers to a data set are worth, as plain data for JSON.
+
+    Everything of `metrics.classification.summary`, and mistakes[] {index, path, label, predicted,
+    probability}: the wrong answers given with most confidence, surest first, at most 20; `index` counts in the
+    data set. hits[], with the same keys: the surest right answer of each class that has one. The data's
+    classes must be the session's, in its order. Only a batch of images and of logits is held at a time.
+    EngineError for an answer that is not finite, DataError as from `evaluate_session`.
+    """
+    labels = dataset.labels  # a checkpoint from elsewhere has no names of its own
+    tally = Tally(len(labels))
+    for logits, targets in _logit_batches(session, dataset, batch_size):
+        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if len(broken):
+            raise EngineError(
+                f"the model answers {dataset.name(tally.num_images + int(broken[0]))} with numbers that are not finite",
+                hint="its weights are damaged, or it was trained at too high a learning rate",
             )
-        logits.append(session.run(images))
-        targets.extend(target for _, target in rows)
-    if not logits:
+        tally.add(logits, targets)
+    return {
+        **tally.summary(labels),
+        "mistakes": [_named(answer, dataset) for answer in tally.mistakes()],
+        "hits": [_named(answer, dataset) for answer in tally.hits()],
+    }
+
+
+def _logit_batches(session: Session, dataset: ArrayDataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Logits and targets of each batch in order; DataError for no images and for those of another size."""
+    if not len(dataset):
         raise DataError("there are no images to evaluate on")
-    return np.concatenate(logits), np.asarray(targets, dtype=np.int64)
+    expected = _shape(session.preprocessing)
+    found = dataset.images.shape[1:]
+    if found != expected:
+        raise DataError(
+            f"the images are {_by(found)}, but the model takes {_by(expected)}",
+            hint="read the data at the model's size and channels",
+        )
+    for start in range(0, len(dataset), batch_size):
+        rows = slice(start, min(start + batch_size, len(dataset)))
+        yield session.run(dataset.images[rows]), dataset.targets[rows]
+
+
+def _named(answer: dict[str, Any], dataset: ArrayDataset) -> dict[str, Any]:
+    return {
+        "index": answer["index"],
+        "path": dataset.name(answer["index"]),
+        "label": dataset.labels[answer["target"]],
+        "predicted": dataset.labels[answer["predicted"]],
+        "probability": answer["probability"],
+    }
 
 
 def _batch_rows(

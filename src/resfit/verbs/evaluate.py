@@ -1,16 +1,22 @@
 """`resfit evaluate`: how often a model is right on images it was not made from."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from resfit.errors import UsageError
 from resfit.verbs.arguments import check_counts
+from resfit.verbs.request import REQUEST
+
+SHOWN_CLASSES = 20
+SHOWN_MISTAKES = 5
 
 
 def evaluate(
     model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
-    data: Annotated[str, "folder of class folders, Hugging Face parquet, or 'digits'"],
+    data: Annotated[str, "images: class folders, a table of labels, parquet, tars, NumPy arrays, or 'digits'"],
     *,
     split: Annotated[Literal["test", "validation", "train"], "which images"] = "test",
     engine: Annotated[
@@ -19,43 +25,49 @@ def evaluate(
     img_size: Annotated[int | None, "square input size (default: the model's; the data's for a checkpoint)"] = None,
     mean: Annotated[tuple[float, ...] | None, "means a checkpoint was trained with, as fractions of 255"] = None,
     std: Annotated[tuple[float, ...] | None, "deviations a checkpoint was trained with"] = None,
+    fit: Annotated[
+        Literal["crop", "letterbox", "squash"] | None,
+        "how other shapes come to that size (default: the model's, or crop)",
+    ] = None,
+    split_seed: Annotated[int | None, "seed of the cut of data without splits (default: the run's, or 0)"] = None,
+    max_unreadable: Annotated[float, "share of images, 0 to 1, that may be left out as unreadable"] = 0.0,
+    cache: Annotated[str | None, "folder for decoded images (default: resfit in the user's cache folder)"] = None,
     batch_size: Annotated[int, "images the network sees at once"] = 128,
     threads: Annotated[int | None, "processor threads (default: all usable cores)"] = None,
 ) -> dict[str, Any]:
-    """Measure the accuracy of a model on labelled images.
+    """Measure how often a model is right on labelled images, how sure it is, and where it errs.
 
     The images are those of the test role, unless --split says otherwise. A checkpoint from elsewhere says
-    nothing about its preprocessing: what is assumed is printed, and --img-size, --mean and --std change it.
+    nothing about its preprocessing: what is assumed is printed, and --img-size, --mean, --std and --fit change it.
     """
     from resfit.inference.opening import artifact_of, session_of
-    from resfit.inference.predict import evaluate_session
 
     check_counts(img_size=img_size, batch_size=batch_size, threads=threads)
+    opening = _opening(model, split_seed, max_unreadable, cache)
     artifact = artifact_of(model)
+    notes = _cut_notes(model, split_seed)
     if artifact is not None:
         from resfit.engines.artifact import describe, open_session
 
+        _refuse_changes(artifact, img_size=img_size, mean=mean, std=std, fit=fit)
         session = open_session(artifact, engine=engine, threads=threads)
-        images, sources = _images(data, split, session.preprocessing, session.labels)
-        logits, targets = evaluate_session(session, images, batch_size=batch_size)
-        notes: tuple[str, ...] = ()
+        scores = _scores(session, data, split, batch_size, opening)
         trained = describe(artifact).trained
     else:
-        loaded = _load(model, data, img_size=img_size, mean=mean, std=std)
-        images, sources = _images(data, split, loaded.preprocessing, loaded.labels)
+        loaded = _load(model, data, img_size=img_size, mean=mean, std=std, fit=fit)
         with session_of(loaded, engine=engine, threads=threads) as session:
-            logits, targets = evaluate_session(session, images, batch_size=batch_size)
-        notes, trained = loaded.provenance.notes, loaded.provenance.trained
+            scores = _scores(session, data, split, batch_size, opening)
+        notes, trained = notes + loaded.provenance.notes, loaded.provenance.trained
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return {
         "model": model,
         "data": data,
         "split": split,
-        "source": sources[split],
-        **_scores(logits, targets),
+        **scores,
         "trained": trained,
         "engine": session.engine,
+        "threads": session.threads,
         "preprocessing": session.preprocessing.to_dict(),
         "notes": list(notes),
     }
@@ -65,14 +77,62 @@ def render(result: dict[str, Any]) -> str:
     """What a person sees of an evaluation."""
     low, high = result["accuracy_interval"]
     lines = [
-        f"accuracy  {result['accuracy']:.2%} ({low:.2%} to {high:.2%}) "
-        f"on {result['num_images']:,} {result['split']} images",
-        f"loss      {result['loss']:.4f}",
-        f"images    {result['source']}",
+        f"accuracy     {result['accuracy']:.2%} ({low:.2%} to {high:.2%}) "
+        f"on {result['num_images']:,} {result['split']} images"
+    ]
+    if len(result["labels"]) > 5:
+        lines.append(f"top 5        {result['top5_accuracy']:.2%}")
+    lines += [
+        f"balanced     {result['balanced_accuracy']:.2%}, the mean of the classes' recalls",
+        f"loss         {result['loss']:.4f}",
+        f"calibration  {_calibration(result)}",
+        f"images       {result['source']}",
     ]
     if not result["trained"]:
-        lines.append(f"weights   untrained: {result['model']} is the name of a network")
-    return "\n".join(lines)
+        lines.append(f"weights      untrained: {result['model']} is the name of a network")
+    return "\n".join([*lines, "", *_class_table(result), *_mistake_lines(result)])
+
+
+def _calibration(result: dict[str, Any]) -> str:
+    confidence = sum(row["count"] * row["confidence"] for row in result["reliability"] if row["count"])
+    over = 100 * (confidence / result["num_images"] - result["accuracy"])
+    tendency = f"{abs(over):.1f} points {'surer' if over > 0 else 'less sure'} than right on average"
+    return f"ECE {result['ece']:.4f}, Brier score {result['brier']:.4f}; {tendency}"
+
+
+def _class_table(result: dict[str, Any]) -> list[str]:
+    """A line a class; of many classes, those whose images are least often right."""
+    tested = [row for row in result["per_class"] if row["num_images"]]
+    rows = tested
+    if len(tested) > SHOWN_CLASSES:
+        rows = sorted(tested, key=lambda row: row["recall"])[:SHOWN_CLASSES]
+    width = max(5, *(len(row["label"]) for row in rows))
+    lines = [f"{'class':<{width}}  images  precision  recall      F1"]
+    for row in rows:
+        name, count = f"{row['label']:<{width}}", f"{row['num_images']:>6,}"
+        precision = "-" if row["precision"] is None else f"{row['precision']:.1%}"
+        lines.append(f"{name}  {count}  {precision:>9}  {row['recall']:>6.1%}  {row['f1']:>6.1%}")
+    if len(rows) < len(tested):
+        lines.append(f"the {len(rows)} of {len(tested)} classes with the lowest recall")
+    return lines
+
+
+def _mistake_lines(result: dict[str, Any]) -> list[str]:
+    mistakes = result["mistakes"][:SHOWN_MISTAKES]
+    if not mistakes:
+        return []
+    named = [
+        f"  {row['path']}: {row['label']}, taken for {row['predicted']} with {row['probability']:.1%}"
+        for row in mistakes
+    ]
+    return ["", "surest mistakes", *named]
+
+
+def _refuse_changes(artifact: Path, **given: Any) -> None:
+    """An artifact's preprocessing is part of it: a flag that would change it is a UsageError."""
+    flags = ", ".join("--" + name.replace("_", "-") for name, value in given.items() if value is not None)
+    if flags:
+        raise UsageError(f"{artifact} is an artifact: what {flags} would change is part of it", hint="leave it out")
 
 
 def _load(
@@ -82,11 +142,14 @@ def _load(
     img_size: int | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    fit: Any,
 ) -> Any:
     """The model, set to the data's own image size where neither it nor the user says which."""
     from resfit.model.load import load
 
     loaded = load(model, mean=mean, std=std, img_size=img_size)
+    if fit is not None:
+        loaded = dataclasses.replace(loaded, preprocessing=dataclasses.replace(loaded.preprocessing, fit=fit))
     if img_size is not None or Path(model).is_dir():
         return loaded
     from resfit.data.sources import image_shape
@@ -96,23 +159,47 @@ def _load(
     return dataclasses.replace(loaded, preprocessing=sized)
 
 
-def _images(data: str, split: str, preprocessing: Any, labels: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
+def _opening(model: str, split_seed: int | None, max_unreadable: float, cache: str | None) -> dict[str, Any]:
+    """How the data is opened. A run's own cut keeps the images it learned from out of its test."""
+    from resfit.data.cache import CacheOptions
+
+    if split_seed is None:
+        split_seed = _seed_of_the_run(model) or 0
+    options = None if cache is None else CacheOptions(folder=Path(cache))
+    return {"split_seed": split_seed, "max_unreadable": max_unreadable, "cache": options}
+
+
+def _cut_notes(model: str, split_seed: int | None) -> tuple[str, ...]:
+    """A warning where the user's cut is not that of the training."""
+    own = _seed_of_the_run(model) if split_seed is not None else None
+    if own in (None, split_seed):
+        return ()
+    return (f"the run's split seed is {own}: unless the data declares its splits, some of these images taught it",)
+
+
+def _seed_of_the_run(model: str) -> int | None:
+    """The split seed a training was asked for; None where the model is not the folder of a training."""
+    request = Path(model, REQUEST)
+    if not request.is_file():
+        return None
+    try:
+        return int(json.loads(request.read_text(encoding="utf-8")).get("opening", {}).get("split_seed", 0))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{request} cannot be read ({error})", hint="put the run's own request.json back") from error
+
+
+def _scores(session: Any, data: str, split: str, batch_size: int, opening: dict[str, Any]) -> dict[str, Any]:
+    """The images of a role, read as the session takes them, and what its answers to them are worth."""
     from resfit.data.labels import match_labels
     from resfit.data.sources import open_data
+    from resfit.inference.predict import evaluation
 
-    splits = open_data(data, preprocessing=preprocessing, roles=(split,))
+    labels = session.labels
+    splits = open_data(data, preprocessing=session.preprocessing, roles=(split,), **opening)
     unnamed = labels == tuple(str(index) for index in range(len(labels)))  # as foreign checkpoints are given
-    names = () if unnamed else labels
-    return match_labels(splits.role(split), names, num_classes=len(labels)), splits.sources
-
-
-def _scores(logits: Any, targets: Any) -> dict[str, Any]:
-    from resfit.metrics.classification import accuracy, cross_entropy, wilson_interval
-
-    correct = int((logits.argmax(1) == targets).sum())
+    images = match_labels(splits.role(split), () if unnamed else labels, num_classes=len(labels))
     return {
-        "accuracy": accuracy(logits, targets),
-        "accuracy_interval": list(wilson_interval(correct, len(targets))),
-        "loss": cross_entropy(logits, targets),
-        "num_images": len(targets),
+        "source": splits.sources[split],
+        "skipped": splits.audit["skipped"],
+        **evaluation(session, images, batch_size=batch_size),
     }
