@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_names_step_and_rate(digits, tmp_path):
     recipe = dataclasses.replace(QUICK, lr=1000.0, warmup_fraction=0.0, epochs=20)
     plain = dataclasses.replace(TINY, norm="none")
     with pytest.raises(
-        TrainingDiverged, match=r"the loss became (nan|inf) at step \d+ of 400, .* rate 1e\+03"
+        TrainingDiverged, match=r"the (loss|gradient).* became .* at step \d+ of 400, .* rate 1e\+03"
     ) as caught:
         train(plain, digits, recipe, folder=tmp_path)
     assert caught.value.code == "diverged"

@@ -56,6 +56,14 @@ def test_the_artifact_and_the_model_are_evaluated_as_proven(fitted: dict[str, An
         assert resfit.evaluate(source, str(shapes_folder))["accuracy"] == fitted["accuracy"]
 
 
+def test_report_makes_its_page_again(fitted: dict[str, Any]) -> None:
+    page = Path(fitted["report"])
+    before = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert resfit.report([fitted["out"]])["report"] == str(page)
+    assert page.read_text(encoding="utf-8") == before
+
+
 def test_time_is_kept(fitted: dict[str, Any]) -> None:
     assert fitted["elapsed_seconds"] < 1.6 * 0.6 * 60  # loose: a busy machine; benchmarks hold it to 10 %
 

@@ -162,7 +162,9 @@ def _add_flag(parser: _Parser, parameter: inspect.Parameter, kind: Any, text: st
     flag = "--" + parameter.name.replace("_", "-")
     default = parameter.default
     if kind is bool:
-        parser.add_argument(flag, action="store_true", help=text)
+        # None means undecided: --flag and --no-flag decide
+        action = argparse.BooleanOptionalAction if default is None else "store_true"
+        parser.add_argument(flag, action=action, default=default, help=text.replace("%", "%%"))
         return
     shown = "" if default in (None, ()) else f" (default: {default})"
     required = default is inspect.Parameter.empty

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from resfit.errors import UsageError
 
-MARKERS = ("config.json", "fit.json")
+MARKERS = ("config.json", "fit.json", "request.json")
 CHUNK_BYTES = 1 << 20
 
 

@@ -37,6 +37,7 @@ from resfit.training.loop import train
 from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.result import TrainResult
+from resfit.training.surroundings import Interrupted
 
 LADDER_SHARE = 0.25  # of all the time
 RACE_SHARE = 0.4  # of the time left after the ladder
@@ -184,9 +185,12 @@ def _trial(entrant: Entrant, rung: Rung, number: int, splits: Splits, plan: Plan
             init_weights=earlier.model.weights if earlier else None,
             max_seconds=rung.seconds,
         )
+    except Interrupted as error:
+        raise Interrupted(
+            "the fit was stopped in its race, before a network was chosen",
+            hint="nothing was written; the same command begins anew",
+        ) from error
     except ResfitError as error:
-        if error.code == "interrupted":
-            raise
         plan.say(f"race     {entrant.name} failed: {error.message}")
         return Failed(reason=error.message)
     last = result.history[-1]
@@ -206,15 +210,22 @@ def _trial(entrant: Entrant, rung: Rung, number: int, splits: Splits, plan: Plan
 def _train_on(winner: Entrant, splits: Splits, plan: Plan, folder: Path) -> TrainResult:
     """The winner, for the rest of the time, from the weights it raced with."""
     earlier = winner.last.result if winner.last else None
-    return train(
-        winner.subject.candidate.spec,
-        splits,
-        _recipe(plan, earlier),
-        folder=folder,
-        init_weights=earlier.model.weights if earlier else None,
-        max_seconds=max(plan.seconds_left(), LEAST_SECONDS),
-        on_event=ProgressPrinter(),
-    )
+    try:
+        return train(
+            winner.subject.candidate.spec,
+            splits,
+            _recipe(plan, earlier),
+            folder=folder,
+            init_weights=earlier.model.weights if earlier else None,
+            max_seconds=max(plan.seconds_left(), LEAST_SECONDS),
+            on_event=ProgressPrinter(),
+        )
+    except Interrupted as error:
+        raise Interrupted(
+            f"the fit was stopped: {error.message}",
+            hint=f"`resfit train --resume {folder}` trains {winner.name}, which won the race, to the end of its plan, "
+            "and `resfit export` makes a file of it, unproven; the same fit command begins anew",
+        ) from error
 
 
 def _ship(

@@ -7,6 +7,17 @@ from resfit.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryPlanned:
+    """A memory limit was planned for: the peak of the whole process, in bytes, and what it took to keep to it."""
+
+    limit_bytes: int
+    predicted_bytes: int
+    batch_size: int
+    micro_batch: int
+    activation_checkpointing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """Training is about to run from `step` to `steps` by this resolved recipe."""
 
@@ -49,5 +60,14 @@ class EpochDone:
     seconds_left: float
 
 
-Event = Started | StepDone | EpochDone
+@dataclass(frozen=True, kw_only=True)
+class StoppedEarly:
+    """No epoch since `epoch` had a smaller validation loss than its `validation_loss`: patience ran out."""
+
+    epoch: int
+    validation_loss: float
+    patience: int
+
+
+Event = MemoryPlanned | Started | StepDone | EpochDone | StoppedEarly
 Subscriber = Callable[[Event], None]

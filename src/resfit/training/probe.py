@@ -1,25 +1,35 @@
-"""Which precision and memory layout train fastest here: a short measurement, whose answer goes into the recipe."""
+"""Which precision and memory layout train fastest here, and whether compiling repays: a short measurement.
+
+Its answer goes into the recipe, which a resume and a replay follow: timing decides once.
+"""
 
 import copy
 import dataclasses
 import itertools
+import math
 import time
+from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
 
+from resfit.data.batches import Batch
 from resfit.data.preprocessing import Preprocessing
 from resfit.nn.resnet import ResNet
+from resfit.training.compiling import check_compiler, repays, worth_trying
 from resfit.training.recipe import MemoryFormat, Precision, Recipe
-from resfit.training.schedule import build_optimizer
-from resfit.training.step import InputLayer, torch_format, training_step
+from resfit.training.step import InputLayer, TrainingStep
 
 PROBE_SECONDS = 4.0
 TURNS = 5
+MOST_TURNS, MOST_SHARE = 40, 0.25  # of short steps there are more turns, in this share of the seconds
 LEAST_TURNS = 2  # the first warms up
 FIRST_LOOK = 4  # images whose time says how many a probe can afford
 # bfloat16 rounds to three digits: only a clear gain is worth that
 BF16_GAIN = 1.1
+# Within this the layouts are one speed, and the same is chosen every time; for a short training, where little is
+# to gain, it is more, so that the same command gives the same weights
+FORMAT_GAIN, SHORT_FORMAT_GAIN = 1.03, 1.15
+SHORT_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,7 @@ class Probed:
 
     precision: Precision
     memory_format: MemoryFormat
+    compile: Literal["eager", "compiled"]
     step_seconds: float
 
 
@@ -35,64 +46,122 @@ def probe(
     network: ResNet,
     recipe: Recipe,
     images: np.ndarray,
-    targets: Tensor,
+    targets: np.ndarray,
     preprocessing: Preprocessing,
     *,
     seconds: float = PROBE_SECONDS,
+    planned_steps: float = math.inf,
+    planned_seconds: float = math.inf,
 ) -> Probed:
     """Times a few real steps of each allowed combination on copies of the network, in turns.
 
-    images uint8 (batch, H, W, C). Combinations take turns, so that a neighbour's burst of work hits all; the
-    fastest turn of each counts. It takes about `seconds`: where whole batches would take longer, the steps are
-    of fewer images, and `step_seconds` is scaled to the batch.
+    images uint8 (batch, H, W, C), targets int64 (batch,). Combinations take turns, so that a neighbour's burst of
+    work hits all; the fastest turn of each counts. It takes about `seconds`: where whole batches would take
+    longer, the steps are of fewer images, and `step_seconds` is scaled to the batch.
+    planned_steps, planned_seconds: how long the training will be, whichever ends first (both unknown: short).
+    Only one so long that compiling could repay itself is tried compiled, and that takes a minute or so more.
+    UsageError when the recipe asks for compiled training and there is no compiler.
     """
-    precisions: tuple[Precision, ...] = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
-    formats: tuple[MemoryFormat, ...] = (
-        ("channels_last", "contiguous") if recipe.memory_format == "auto" else (recipe.memory_format,)
-    )
-    trials = [
-        _Trial(network, dataclasses.replace(recipe, precision=precision, memory_format=memory_format))
-        for precision, memory_format in itertools.product(precisions, formats)
-    ]
+    if recipe.compile == "compiled":
+        check_compiler()
+    recipe = dataclasses.replace(recipe, balance="none", teacher=None, distill_weight=0.0, distill_temperature=None)
+    trials = [_Trial(network, dataclasses.replace(recipe, **values), preprocessing) for values in _combinations(recipe)]
     started = time.perf_counter()
-    count = _affordable(trials[0], images, targets, preprocessing, seconds / (LEAST_TURNS * len(trials)))
-    for turn in range(TURNS):
+    count = _affordable(trials[0], images, targets, seconds / (LEAST_TURNS * len(trials)))
+    for turn in range(MOST_TURNS):
+        spent = time.perf_counter() - started
+        if turn >= LEAST_TURNS and spent > (seconds if turn < TURNS else MOST_SHARE * seconds):
+            break
         for trial in trials:
-            if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
-                break
-            trial.run(images[:count], targets[:count], preprocessing, counts=turn > 0)
-    best = min(trials, key=lambda trial: trial.fastest * (BF16_GAIN if trial.recipe.precision == "bf16" else 1))
+            trial.run(images[:count], targets[:count], counts=turn > 0)
+    scale = len(images) / count
+    shortest = min(planned_seconds, planned_steps * scale * min(trial.fastest for trial in trials))
+    best = min(trials, key=lambda trial: trial.cost(short=shortest < SHORT_SECONDS))
+    step_seconds = best.fastest * scale
+    compiled = recipe.compile == "compiled"
+    if recipe.compile == "auto" and best.may_compile():
+        steps = min(planned_steps, planned_seconds / step_seconds)
+        if math.isfinite(steps) and worth_trying(steps * step_seconds):
+            compiled = _compiled_repays(network, best, images, targets, preprocessing, step_seconds, steps)
     return Probed(
         precision=best.recipe.precision,
         memory_format=best.recipe.memory_format,
-        step_seconds=best.fastest * len(images) / count,
+        compile="compiled" if compiled else "eager",
+        step_seconds=step_seconds,
     )
 
 
-def _affordable(
-    trial: "_Trial", images: np.ndarray, targets: Tensor, preprocessing: Preprocessing, seconds: float
-) -> int:
+def _combinations(recipe: Recipe) -> list[dict[str, Any]]:
+    """What may be chosen between, all of it eager: compiling each would take minutes."""
+    precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
+    formats = ("channels_last", "contiguous") if recipe.memory_format == "auto" else (recipe.memory_format,)
+    return [
+        {"precision": precision, "memory_format": memory_format, "compile": "eager"}
+        for precision, memory_format in itertools.product(precisions, formats)
+    ]
+
+
+def _compiled_repays(
+    network: ResNet,
+    eager: "_Trial",
+    images: np.ndarray,
+    targets: np.ndarray,
+    preprocessing: Preprocessing,
+    eager_seconds: float,
+    steps: float,
+) -> bool:
+    """Compiles a copy and times it, with the whole batch, as the compiled code is for that size alone."""
+    trial = _Trial(network, dataclasses.replace(eager.recipe, compile="compiled"), preprocessing)
+    started = time.perf_counter()
+    try:
+        trial.run(images, targets, counts=False)
+    except Exception:  # whatever a compiler may do: eager training needs none
+        return False
+    compiling_seconds = time.perf_counter() - started
+    for _ in range(LEAST_TURNS):
+        trial.run(images, targets, counts=True)
+    return repays(
+        eager_seconds=eager_seconds,
+        compiled_seconds=trial.fastest,
+        compiling_seconds=compiling_seconds,
+        steps=steps,
+    )
+
+
+def _affordable(trial: "_Trial", images: np.ndarray, targets: np.ndarray, seconds: float) -> int:
     """How many of the images a step can have in about so many seconds."""
     look = min(FIRST_LOOK, len(images))
     for turn in range(2):  # the first warms up
-        trial.run(images[:look], targets[:look], preprocessing, counts=turn > 0)
+        trial.run(images[:look], targets[:look], counts=turn > 0)
     affordable = int(seconds / trial.fastest * look)
-    trial.fastest = float("inf")
+    trial.fastest = math.inf
     return min(max(affordable, look), len(images))
 
 
 class _Trial:
     """One combination with its own copy of the network."""
 
-    def __init__(self, network: ResNet, recipe: Recipe):
+    def __init__(self, network: ResNet, recipe: Recipe, preprocessing: Preprocessing):
         self.recipe = recipe
-        self.network = copy.deepcopy(network).to(memory_format=torch_format(recipe.memory_format))  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.network, recipe)
-        self.fastest = float("inf")
+        self.take_step = TrainingStep(copy.deepcopy(network), recipe)
+        self.input_layer = InputLayer(preprocessing, recipe.memory_format)
+        self.fastest = math.inf
 
-    def run(self, images: np.ndarray, targets: Tensor, preprocessing: Preprocessing, *, counts: bool) -> None:
+    def run(self, images: np.ndarray, targets: np.ndarray, *, counts: bool) -> None:
+        """One step; the first turn warms up and does not count."""
         started = time.perf_counter()
-        inputs = InputLayer(preprocessing, self.recipe.memory_format)(images)
-        training_step(self.network, self.optimizer, inputs, targets, self.recipe, lr=1e-4)
-        if counts:  # the first turn warms up
+        batch = Batch(images=images, targets=targets, indices=np.arange(len(targets)), step=0)
+        self.take_step(batch, self.input_layer, lr=1e-4)
+        if counts:
             self.fastest = min(self.fastest, time.perf_counter() - started)
+
+    def cost(self, *, short: bool) -> float:
+        """Seconds of the fastest step, times what a choice of doubtful gain must win by."""
+        factor = BF16_GAIN if self.recipe.precision == "bf16" else 1.0
+        if self.recipe.memory_format == "contiguous":
+            factor *= SHORT_FORMAT_GAIN if short else FORMAT_GAIN
+        return self.fastest * factor
+
+    def may_compile(self) -> bool:
+        """Whether the recipe that won can be a compiled one."""
+        return self.recipe.precision in ("fp32", "bf16") and not self.recipe.activation_checkpointing

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from resfit.training.events import EpochDone, Event, Started, StepDone
+from resfit.training.events import EpochDone, Event, MemoryPlanned, Started, StepDone, StoppedEarly
 
 REDRAW_SECONDS = 0.5
 
@@ -21,6 +21,8 @@ class ProgressPrinter:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case MemoryPlanned():
+                self._line(_memory_planned(event))
             case Started():
                 self._steps_per_epoch = event.steps_per_epoch
                 self._line(_started(event))
@@ -36,6 +38,12 @@ class ProgressPrinter:
                     f"epoch {event.epoch} of {epochs}  loss {event.loss:.3f}  "
                     f"validation {event.validation_accuracy:.1%}  {event.images_per_second:,.0f} images/s  "
                     f"{clock(event.seconds_left)} left"
+                )
+
+            case StoppedEarly():
+                self._line(
+                    f"stopped early: no epoch of the last {event.patience} was better than epoch {event.epoch} "
+                    f"(validation loss {event.validation_loss:.4f}), whose weights are kept"
                 )
 
     def _draw(self, text: str) -> None:
@@ -57,6 +65,16 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _memory_planned(event: MemoryPlanned) -> str:
+    text = f"memory: {event.predicted_bytes / 1e6:,.0f} of {event.limit_bytes / 1e6:,.0f} MB expected"
+    if event.micro_batch < event.batch_size:
+        text += (
+            f", {event.micro_batch} of a batch's {event.batch_size} images at a time (gradients add up to the batch's, "
+            "batch norm sees each part alone)"
+        )
+    return text + (", activations computed twice" if event.activation_checkpointing else "")
 
 
 def _started(event: Started) -> str:

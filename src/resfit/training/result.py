@@ -9,10 +9,13 @@ from resfit.training.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainResult:
-    """model: final weights, chosen by nothing. history: a row an epoch, see events.EpochDone.
+    """model: final weights, chosen by nothing; with patience, those of the epoch with the least validation loss.
 
+    history: a row an epoch, see events.EpochDone.
     recipe: with all that measurement and data decided; training by it again gives the same weights.
     epochs: passes over the training images, a fraction where a time or a number of steps cut the last one.
+    published_epoch: whose weights the model has, counted from 1.
+    stopped_early: patience ran out before the schedule ended.
     images_per_second: of training steps alone; elapsed_seconds: wall time with everything, over all resumes.
     """
 
@@ -21,5 +24,7 @@ class TrainResult:
     recipe: Recipe
     epochs: float
     steps: int
+    published_epoch: int
+    stopped_early: bool
     images_per_second: float
     elapsed_seconds: float

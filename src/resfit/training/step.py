@@ -1,32 +1,43 @@
 """One training step, and the evaluation that measures the same network."""
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resfit.data.batches import Batch
 from resfit.data.dataset import ArrayDataset
 from resfit.data.preprocessing import Preprocessing
+from resfit.errors import UsageError
 from resfit.nn.resnet import ResNet
-from resfit.training.recipe import Recipe
+from resfit.training.losses import distillation_loss, mean_loss
+from resfit.training.optimizers import add_l1, build_optimizer, decayed_weights, limit_gradients, limit_weights
+from resfit.training.recipe import DEFAULT_TEMPERATURE, Recipe
+from resfit.training.recomputing import recomputing
 
 EVALUATION_BATCH = 250
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_SCALE = 2.0**-14  # of the loss in fp16: a gradient that is infinite even so is no matter of range
 
 
 class InputLayer:
-    """uint8 images (N, H, W, C) to normalised floats (N, C, H, W) in the recipe's memory format."""
+    """uint8 images (N, H, W, C) to normalised numbers (N, C, H, W) in the recipe's memory format."""
 
     def __init__(self, preprocessing: Preprocessing, memory_format: str):
         # (pixel / 255 - mean) / std as one multiplication and one addition
         std = torch.tensor(preprocessing.std, dtype=torch.float64)
         mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-        self.scale = (1 / (255 * std)).float()
-        self.shift = (-mean / std).float()
+        self.scale = 1 / (255 * std)
+        self.shift = -mean / std
         self.memory_format = torch_format(memory_format)
 
-    def __call__(self, images: np.ndarray) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).float() * self.scale + self.shift
+    def __call__(self, images: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(dtype)
+        pixels = pixels * self.scale.to(dtype) + self.shift.to(dtype)
         return pixels.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
 
@@ -35,19 +46,153 @@ def torch_format(memory_format: str) -> torch.memory_format:
     return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
 
-def training_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, recipe: Recipe, lr: float
-) -> float:
-    """Forward, backward and update of one batch at the rate `lr`; its loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
-        logits = network(inputs)
-    loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
+class NotFinite(ArithmeticError):
+    """A step met infinity or no number; the weights are those before it. Its text names what it was."""
+
+
+class TrainingStep:
+    """One update of a network by a batch: forward, loss, backward and optimiser, all as the recipe has it.
+
+    Puts the network into the recipe's layout and number type, and computes with its weights where they are, also
+    when compiled. teacher: uint8 images to logits (N, classes), where the recipe distils. class_weights float32
+    (classes,): what an image of each class counts, where the recipe balances by weights.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        *,
+        teacher: Callable[[np.ndarray], Tensor] | None = None,
+        class_weights: np.ndarray | None = None,
+    ):
+        if (teacher is None) != (not recipe.distill_weight):
+            raise UsageError(
+                f"distill_weight is {recipe.distill_weight} and there is {'no' if teacher is None else 'a'} teacher",
+                hint="distillation needs both",
+            )
+        if (class_weights is None) != (recipe.balance != "weights"):
+            raise UsageError(f"balance is {recipe.balance!r}, and class weights are given or missing")
+        self.network, self.recipe, self.teacher = network, recipe, teacher
+        self.class_weights = None if class_weights is None else torch.from_numpy(class_weights)
+        self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
+        network.to(dtype=self.dtype, memory_format=torch_format(recipe.memory_format))  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(network, recipe)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=recipe.precision == "fp16")
+        self._weights = decayed_weights(network)
+        self._forward = training_forward(network, recipe)
+
+    def __call__(self, batch: Batch, input_layer: InputLayer, lr: float) -> float:
+        """Updates the weights at the rate `lr`; the mean loss of the batch before it, without L1 and decay.
+
+        NotFinite, with nothing updated but running statistics, when the loss or a gradient is.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss = 0.0
+        for part in micro_batches(batch, self.recipe.micro_batch):
+            part_loss = self._loss(part, input_layer) * (len(part.targets) / len(batch.targets))
+            self.scaler.scale(part_loss).backward()
+            loss += part_loss.item()
+        self._check_loss(loss)
+        self._update()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """What besides the weights the next step depends on."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` told."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _loss(self, part: Batch, input_layer: InputLayer) -> Tensor:
+        recipe = self.recipe
+        inputs = input_layer(part.images, self.dtype)
+        low = AUTOCAST.get(recipe.precision)
+        with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
+            logits = self._forward(inputs)
+        logits = logits.to(self.dtype)
+        loss = mean_loss(
+            recipe.loss,
+            logits,
+            torch.from_numpy(part.targets),
+            smoothing=recipe.label_smoothing,
+            partners=None if part.partners is None else torch.from_numpy(part.partners),
+            shares=None if part.shares is None else torch.from_numpy(part.shares),
+            class_weights=self.class_weights,
+        )
+        if self.teacher is None:
+            return loss
+        taught = distillation_loss(logits, self.teacher(part.images), recipe.distill_temperature or DEFAULT_TEMPERATURE)
+        return (1 - recipe.distill_weight) * loss + recipe.distill_weight * taught
+
+    def _update(self) -> None:
+        recipe = self.recipe
+        self.scaler.unscale_(self.optimizer)
+        if recipe.l1:
+            add_l1(self._weights, recipe.l1)
+        named = [(name, p.grad) for name, p in self.network.named_parameters() if p.grad is not None]
+        gradients = [gradient for _, gradient in named]
+        norm = nn.utils.get_total_norm(gradients)
+        if torch.isfinite(norm):
+            limit_gradients(gradients, norm, recipe)
+        else:
+            self._check_gradients(named)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        limit_weights(self._weights, recipe)
+
+    def _check_loss(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        self.optimizer.zero_grad()
+        broken = first_not_finite(self.network.named_parameters())
+        raise NotFinite(f"the loss became {loss}" if broken is None else f"{broken} is not finite")
+
+    def _check_gradients(self, named: list[tuple[str, Tensor]]) -> None:
+        """NotFinite, except where a smaller scale may help: then the scaler leaves this step out."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE:
+            return
+        self.optimizer.zero_grad()
+        broken = first_not_finite(named)
+        if broken is None:  # each is finite, their norm is not
+            largest, _ = max(named, key=lambda item: item[1].abs().max().item())
+            raise NotFinite(f"the gradient, largest in {largest}, became too large for its number format")
+        raise NotFinite(f"the gradient of {broken} is not finite")
+
+
+def training_forward(network: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass as the recipe runs it in training."""
+    if recipe.compile == "compiled":
+        return torch.compile(network, dynamic=False)
+    return recomputing(network) if recipe.activation_checkpointing else network
+
+
+def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:
+    """The batch in as few parts as hold at most `size` images each, all as equal as can be."""
+    count = len(batch.targets)
+    number = -(-count // (size or count))
+    if number == 1:
+        yield batch
+        return
+    for part in np.array_split(np.arange(count), number):
+        cut = slice(part[0], part[-1] + 1)
+        yield dataclasses.replace(
+            batch,
+            images=batch.images[cut],
+            targets=batch.targets[cut],
+            indices=batch.indices[cut],
+            partners=None if batch.partners is None else batch.partners[cut],
+            shares=None if batch.shares is None else batch.shares[cut],
+        )
+
+
+def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds infinity or no number."""
+    return next((name for name, tensor in named if not torch.isfinite(tensor).all()), None)
 
 
 class WeightAverage:
@@ -68,20 +213,22 @@ class WeightAverage:
 
 
 def published_network(network: ResNet, average: Mapping[str, Tensor] | None) -> ResNet:
-    """The network whose weights are published: the averaged one where there is an average."""
-    if average is None:
+    """The network whose weights are published, in float32: the averaged one where there is an average."""
+    if average is None and next(network.parameters()).dtype == torch.float32:
         return network
-    averaged = ResNet(network.spec)
-    averaged.load_state_dict(dict(average))
-    return averaged
+    published = ResNet(network.spec)
+    published.load_state_dict(dict(average or network.state_dict()))
+    return published
 
 
 @torch.no_grad()
-def network_logits(network: nn.Module, dataset: ArrayDataset, input_layer: InputLayer) -> np.ndarray:
-    """Logits float32 (N, classes) of all images, in evaluation mode and full precision."""
+def network_logits(
+    network: nn.Module, dataset: ArrayDataset, input_layer: InputLayer, *, batch_size: int = EVALUATION_BATCH
+) -> np.ndarray:
+    """Logits float32 (N, classes) of all images, in evaluation mode and full precision, so many at a time."""
     training = network.training
     network.eval()
-    starts = range(0, len(dataset), EVALUATION_BATCH)
-    logits = [network(input_layer(dataset.images[start : start + EVALUATION_BATCH])) for start in starts]
+    starts = range(0, len(dataset), batch_size)
+    logits = [network(input_layer(dataset.images[start : start + batch_size])) for start in starts]
     network.train(training)
     return torch.cat(logits).numpy()

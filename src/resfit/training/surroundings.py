@@ -13,14 +13,14 @@ from resfit.errors import ResfitError
 
 
 class Interrupted(ResfitError):
-    """Training was asked to stop (Ctrl-C, SIGTERM) and stopped between two steps."""
+    """Training was asked to stop (Ctrl-C, SIGTERM, a closed terminal) and stopped between two steps."""
 
     code = "interrupted"
     exit_code = 130
 
 
 class TrainingDiverged(ResfitError):
-    """The loss is no number any more."""
+    """Loss or weights are no numbers any more, or the loss has risen out of all bounds."""
 
     code = "diverged"
 
@@ -46,7 +46,7 @@ def reproducible() -> Iterator[None]:
 
 
 class StopRequest:
-    """Set by Ctrl-C or SIGTERM while `listening`; a second Ctrl-C stops at once."""
+    """Set by Ctrl-C, SIGTERM or a closed terminal while `listening`; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -62,7 +62,9 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means it
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
             yield self

@@ -1,5 +1,6 @@
 """`resfit fit`: images and a budget in, the best network that keeps it out, proven on the file that ships."""
 
+import functools
 import json
 import time
 from pathlib import Path
@@ -104,7 +105,7 @@ def render(result: dict[str, Any]) -> str:
 def _folder(name: str, spec: ResNetSpec, data: str, img_size: int | None, out: str | None) -> Path:
     """The output folder, with what is needed to resume the winner's training should it be stopped."""
     folder = prepare_folder(out) if out is not None else new_folder("fits", data)
-    write_request(folder, spec, model=name, data=data, img_size=img_size)
+    write_request(folder, spec, model=name, data=data, opening={"img_size": img_size})
     return folder
 
 
@@ -162,9 +163,11 @@ def _candidate_rows(points: Any) -> list[dict[str, Any]]:
 
 def _finish(done: Any, plan: Any, splits: Any, request: dict[str, Any], started: float) -> dict[str, Any]:
     """Write what a fit leaves behind: model, card, script, report, and fit.json last."""
+    from resfit.inference.activation_maps import activation_maps
     from resfit.inference.classify import write_classify_script
     from resfit.model.run_folder import save
     from resfit.reporting.fit_report import write_fit_report
+    from resfit.reporting.network_drawing import layout_of
     from resfit.reporting.run_card import write_run_card
 
     script = write_classify_script(done.artifact.path)
@@ -178,7 +181,11 @@ def _finish(done: Any, plan: Any, splits: Any, request: dict[str, Any], started:
         usage=("python classify.py PICTURE.jpg", f"resfit predict {done.folder.name} ."),
     )
     result["elapsed_seconds"] = time.monotonic() - started
-    result["report"] = str(write_fit_report(done.folder, result, done.proofs[0].logits, splits.role("test")))
+    report = write_fit_report(
+        done.folder, result, done.proofs[0].logits, splits.role("test"),
+        network=layout_of(done.model), look=functools.partial(activation_maps, done.model),
+    )  # fmt: skip
+    result["report"] = str(report)
     result["elapsed_seconds"] = time.monotonic() - started
     write_atomic(done.folder / RESULT, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
     return result

@@ -1,0 +1,71 @@
+"""The recipe's optimiser, and the limits a recipe sets to gradients and weights."""
+
+import torch
+from torch import Tensor, nn
+
+from resfit.training.recipe import DEFAULT_MOMENTUM, Recipe
+
+SECOND_DECAY = 0.99  # of Adam's squared gradients: a hundred steps, as short trainings need
+DAMPING = 1e-8
+DAMPING_RMSPROP = 1e-3  # Inception's (Szegedy et al. 2016): with the usual 1e-8 its first steps are wild
+
+
+def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser, from torch.optim.
+
+    Decay acts on weights of two and more dimensions (convolutions, classifier), on norms and biases only where
+    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), else part of it.
+    """
+    assert recipe.lr is not None
+    groups = [
+        {"params": decayed_weights(network), "weight_decay": recipe.weight_decay},
+        {
+            "params": [p for p in network.parameters() if p.ndim <= 1],
+            "weight_decay": recipe.weight_decay if recipe.decay_norms else 0.0,
+        },
+    ]
+    momentum = DEFAULT_MOMENTUM.get(recipe.optimizer, 0.0) if recipe.momentum is None else recipe.momentum
+    if recipe.optimizer == "sgd":
+        nesterov = momentum > 0 if recipe.nesterov is None else recipe.nesterov
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, momentum=momentum, eps=DAMPING_RMSPROP)
+    if recipe.optimizer == "adagrad":
+        return torch.optim.Adagrad(groups, lr=recipe.lr)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.lr, betas=(momentum, SECOND_DECAY), eps=DAMPING)
+
+
+def decayed_weights(network: nn.Module) -> list[nn.Parameter]:
+    """Weights of convolutions and the classifier: all parameters of two and more dimensions."""
+    return [p for p in network.parameters() if p.ndim > 1]
+
+
+@torch.no_grad()
+def add_l1(weights: list[nn.Parameter], l1: float) -> None:
+    """Adds the gradient of l1 times the sum of absolute weights."""
+    for weight in weights:
+        assert weight.grad is not None
+        weight.grad.add_(weight.sign(), alpha=l1)
+
+
+def limit_gradients(gradients: list[Tensor], norm: Tensor, recipe: Recipe) -> None:
+    """Cuts each gradient at clip_value, then scales all of them down to clip_norm; `norm` is that of all before."""
+    if recipe.clip_value is not None:
+        for gradient in gradients:
+            gradient.clamp_(-recipe.clip_value, recipe.clip_value)
+        norm = nn.utils.get_total_norm(gradients)
+    if recipe.clip_norm is not None and norm > recipe.clip_norm:
+        for gradient in gradients:
+            gradient.mul_(recipe.clip_norm / norm)
+
+
+@torch.no_grad()
+def limit_weights(weights: list[nn.Parameter], recipe: Recipe) -> None:
+    """Keeps each weight within clip_weights, and the weights of each output within max_norm (Srivastava 2014)."""
+    for weight in weights:
+        if recipe.clip_weights is not None:
+            weight.clamp_(-recipe.clip_weights, recipe.clip_weights)
+        if recipe.max_norm is not None:
+            norms = weight.flatten(1).norm(dim=1).clamp_min(recipe.max_norm)
+            weight.mul_((recipe.max_norm / norms).reshape(-1, *[1] * (weight.ndim - 1)))

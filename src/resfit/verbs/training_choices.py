@@ -1,0 +1,179 @@
+"""What the flags of a training choose: its recipe, the network with its first weights, the teacher."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resfit.errors import UsageError
+
+DEFAULT_MODEL = "resnet18"
+DEFAULT_DISTILL_WEIGHT = 0.5
+BESIDE_RESUME = ("resume", "data", "epochs")
+# What a run's recipe decided for another value of the key no longer holds
+FOLLOWS: Mapping[str, Mapping[str, Any]] = {
+    "epochs": {"steps": None, "replans": (), "extensions": ()},
+    "steps": {"epochs": None, "replans": (), "extensions": ()},
+    "optimizer": {"lr": None, "momentum": None, "nesterov": None},
+    "momentum": {"nesterov": None},
+    "schedule": {"milestones": (), "milestone_decay": None},
+    "accumulate": {"micro_batch": None},
+    "train_memory_mb": {"micro_batch": None, "activation_checkpointing": False},
+}
+
+
+def refuse_beside_resume(given: Mapping[str, Any]) -> None:
+    """UsageError when a flag is given that a run's own recipe decides; `given` holds all arguments of train."""
+    import inspect
+
+    from resfit.verbs.train import train
+
+    for name, parameter in inspect.signature(train).parameters.items():
+        if name not in BESIDE_RESUME and given[name] != parameter.default:
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot change on resume",
+                hint="leave it out: the recipe of the run is followed; only --epochs may be given, for more of them",
+            )
+
+
+def chosen_recipe(source: str | None, given: Mapping[str, Any]) -> Any:
+    """The recipe of a name, file or run (None: fast), with the values that were given in place of its own."""
+    from resfit.measure.machine import usable_cores
+    from resfit.training.recipe import Recipe
+    from resfit.training.recipes import read_recipe
+
+    recipe = read_recipe(source or "fast")
+    fields = {field.name for field in dataclasses.fields(Recipe)} - {"teacher"}
+    values = {name: value for name, value in given.items() if name in fields and value is not None}
+    if "milestones" in values:
+        values["milestones"] = tuple(values["milestones"])
+        if given["time_minutes"] is not None and max(values["milestones"], default=0) >= 1:
+            raise UsageError(
+                "--milestones are steps, and --time-minutes does not know how many there will be",
+                hint="give them as fractions of the schedule, as 0.5 0.75",
+            )
+    dropped = {name: value for key in values for name, value in FOLLOWS.get(key, {}).items()}
+    if values.get("distill_weight") == 0:
+        dropped |= {"teacher": None, "distill_temperature": None}
+    if given["teacher"] is not None:
+        weight = values.get("distill_weight", recipe.distill_weight or DEFAULT_DISTILL_WEIGHT)
+        if not weight:
+            raise UsageError("--distill-weight is 0, and --teacher names a teacher", hint="leave one of them out")
+        values["distill_weight"] = weight
+    if recipe.threads is None and "threads" not in values:
+        values["threads"] = usable_cores()
+    return dataclasses.replace(recipe, **{**dropped, **values})
+
+
+def refuse_unfit(recipe: Any, splits: Any) -> None:
+    """UsageError where these images cannot be trained on by this recipe here, before a folder is made for it."""
+    from resfit.training.compiling import check_compiler
+
+    if recipe.compile == "compiled":
+        check_compiler()
+    shape = splits.preprocessing
+    recipe.resolved(num_images=len(splits.train), height=shape.height, width=shape.width, channels=shape.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenTeacher:
+    """A trained model that is to teach, or None."""
+
+    model: Any
+
+    def for_data(self, splits: Any) -> Any:
+        """The teacher of a training on these images; UsageError where it does not know them."""
+        if self.model is None:
+            return None
+        from resfit.training.distillation import Teacher
+
+        return Teacher(self.model, preprocessing=splits.preprocessing, labels=splits.labels)
+
+
+def chosen_teacher(source: str | None, recipe: Any) -> ChosenTeacher:
+    """The model at `source`; UsageError where the recipe needs one, or needs another."""
+    if source is None:
+        if recipe is not None and recipe.distill_weight:
+            raise UsageError(
+                f"the recipe gives {recipe.distill_weight:.0%} of the loss to a teacher, and there is none",
+                hint="name it with --teacher, or do without: --distill-weight 0",
+            )
+        return ChosenTeacher(model=None)
+    from resfit.model.load import load
+    from resfit.model.model import weights_sha256
+
+    model = load(source)
+    if recipe is not None and recipe.teacher not in (None, weights_sha256(model)):
+        raise UsageError(
+            f"{source} is not the teacher of that recipe, whose weights have the sha256 {recipe.teacher[:12]}...",
+            hint="name the same teacher",
+        )
+    return ChosenTeacher(model=model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenNetwork:
+    """The network to train, by name or as weights to start from, and what is changed of it."""
+
+    name: str
+    spec: Any
+    initial: Any
+    changes: Mapping[str, Any]
+
+    @property
+    def channels(self) -> int | None:
+        """Channels the images must have; None where the network takes any."""
+        return None if self.initial is None else self.spec.in_channels
+
+    def spec_for(self, splits: Any) -> Any:
+        """The network for these images and their classes."""
+        return dataclasses.replace(
+            self.spec, num_classes=len(splits.labels), in_channels=splits.preprocessing.channels, **self.changes
+        )
+
+    def weights_for(self, spec: Any) -> dict[str, Any] | None:
+        """The initial weights that fit the network; the classifier starts anew where the classes differ."""
+        if self.initial is None:
+            return None
+        import torch
+
+        from resfit.nn.resnet import ResNet
+        from resfit.randomness import derived_seed
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(0, "new classifier"))
+            fresh = ResNet(spec).state_dict()
+        ours = self.initial.weights
+        return {
+            name: ours[name] if name in ours and ours[name].shape == value.shape else value
+            for name, value in fresh.items()
+        }
+
+
+def chosen_network(name: str | None, pretrained: str | None, **changes: Any) -> ChosenNetwork:
+    """The network of a name, or of the weights to start from; `changes` of its spec that are None are none."""
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if pretrained is None:
+        from resfit.nn.architectures import architecture
+
+        name = name or DEFAULT_MODEL
+        return ChosenNetwork(name=name, spec=architecture(name), initial=None, changes=changes)
+    from resfit.model.load import load
+
+    initial = load(pretrained)
+    if not initial.provenance.trained:
+        raise UsageError(f"{pretrained} is a network's name, not weights", hint="give a run folder or a checkpoint")
+    if name is not None and not _same_network(name, initial.spec):
+        raise UsageError(
+            f"--model is {name}, and {pretrained} holds the weights of another network",
+            hint="leave --model out: the network is that of the weights",
+        )
+    return ChosenNetwork(name=name or pretrained, spec=initial.spec, initial=initial, changes=changes)
+
+
+def _same_network(name: str, spec: Any) -> bool:
+    """Whether the named network is this one, but for what depends on data and training."""
+    from resfit.nn.architectures import architecture
+
+    free = {field: getattr(spec, field) for field in ("num_classes", "in_channels", "dropout", "drop_path")}
+    return dataclasses.replace(architecture(name), **free) == spec
