@@ -5,12 +5,25 @@ from html.parser import HTMLParser
 import numpy as np
 
 from resfit.budget import Budget, Measurement
-from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent, Rung
+from resfit.nn.architectures import architecture
+from resfit.reporting.content import (
+    Answer,
+    Calibration,
+    Candidate,
+    ClassScore,
+    ConfidenceBin,
+    DataAudit,
+    Epoch,
+    NetworkLayout,
+    ProvenAccuracy,
+    ReportContent,
+    Rung,
+)
 
 LABELS = ("daisy", "dandelion", "<b>roses</b>")
 
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "wbr"}
 
 
 class Page(HTMLParser):
@@ -63,6 +76,16 @@ def candidates() -> tuple[Candidate, ...]:
     return (*raced, *dropped)
 
 
+def calibration() -> Calibration:
+    """Three bins of which the middle one is empty, the first too unsure and the last too sure."""
+    rows = ((0.0, 1 / 3, 50, 0.3, 0.5), (1 / 3, 2 / 3, 0, None, None), (2 / 3, 1.0, 100, 0.9, 0.6))
+    bins = tuple(
+        ConfidenceBin(low=low, high=high, count=count, confidence=confidence, accuracy=accuracy)
+        for low, high, count, confidence, accuracy in rows
+    )
+    return Calibration(ece=0.266, bins=bins)
+
+
 def full_content() -> ReportContent:
     """Every section, and markup in every place where a user's text can come."""
     generator = np.random.default_rng(0)
@@ -95,11 +118,24 @@ def full_content() -> ReportContent:
         file_limit_bytes=100_000,
         min_accuracy=0.8,
         curve=tuple(
-            Epoch(epoch=index + 1, loss=1 / (index + 1), validation_accuracy=0.8 - 0.3 / (index + 1))
+            Epoch(
+                epoch=index + 1,
+                loss=1 / (index + 1),
+                validation_accuracy=0.8 - 0.3 / (index + 1),
+                validation_loss=1.2 / (index + 1),
+                lr=0.1 - 0.008 * index,
+                images_per_second=900 + index,
+            )
             for index in range(12)
         ),
+        classes=(
+            ClassScore(label=LABELS[0], num_images=50, precision=0.978, recall=0.9, f1=0.938),
+            ClassScore(label=LABELS[1], num_images=50, precision=0.695, recall=0.82, f1=0.752),
+            ClassScore(label=LABELS[2], num_images=50, precision=None, recall=0.0, f1=0.0),
+        ),
+        calibration=calibration(),
         mistakes=tuple(
-            Mistake(
+            Answer(
                 pixels=generator.integers(0, 255, shape, dtype=np.uint8),
                 name=f"val/roses/{index}.jpg",
                 label=LABELS[2],
@@ -107,6 +143,27 @@ def full_content() -> ReportContent:
                 probability=0.9,
             )
             for index, shape in enumerate([(8, 8, 1), (64, 64, 3), (300, 200, 3)])
+        ),
+        right=(
+            Answer(
+                pixels=generator.integers(0, 255, (16, 16, 3), dtype=np.uint8),
+                name="val/daisy/7.jpg",
+                label=LABELS[0],
+                predicted=LABELS[0],
+                probability=0.995,
+                looked=np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4),
+            ),
+        ),
+        network=NetworkLayout(spec=architecture("resnet20"), height=32, width=32),
+        audit=DataAudit(
+            num_images={"train": 300, "validation": 30, "test": 150},
+            class_counts={
+                "train": {LABELS[0]: 100, LABELS[1]: 190, LABELS[2]: 10},
+                "test": dict.fromkeys(LABELS, 50),
+            },
+            skipped=(("train/<i>broken</i>.jpg", "truncated & short"),),
+            duplicates=2,
+            leaks=1,
         ),
         provenance={"Data": {"train": "2,250 images", "seed": 0}, "Machine": {"cores": 2}},
     )

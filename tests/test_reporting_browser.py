@@ -63,7 +63,7 @@ def test_page_fits_a_telephone_and_shows_the_narrow_pictures(browser, tmp_path):
     measured = _measured(browser, tmp_path, TELEPHONE)
     assert int(measured["scroll"]) <= TELEPHONE
     assert measured["shapes"] == "narrow"
-    assert measured["figures"] == "3"
+    assert measured["figures"] == "5"
 
 
 def test_wide_page_shows_the_wide_pictures(browser, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from reporting_sample import LABELS, Page, candidates, full_content
 
 from resfit.reporting.charts import candidates_picture
-from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent
+from resfit.reporting.content import Answer, Candidate, DataAudit, ProvenAccuracy, ReportContent
 from resfit.reporting.report import render_report, write_report
 
 
@@ -25,7 +25,7 @@ def test_page_is_well_formed_and_refers_to_nothing_outside(page):
     assert not {"script", "link", "iframe"} & set(page.tags)
     for name, value in page.attributes:
         if name in ("src", "href", "srcset", "data", "action"):
-            assert value.startswith("data:image/png;base64,"), (name, value[:60])
+            assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")), (name, value[:60])
     text = render_report(full_content())
     assert "http:" not in text
     assert "https:" not in text
@@ -61,18 +61,45 @@ def test_race_lists_the_winner_first_and_names_why_others_were_dropped(page):
     assert "Round 1: 8 in, 1 epoch, 30 s, 4 kept." in text
 
 
+def test_classes_show_their_scores_and_none_where_there_is_none(page):
+    assert "<b>roses</b> 50 none 0.0 % 0.0 %" in page.text
+    assert "dandelion 50 69.5 % 82.0 % 75.2 %" in page.text
+
+
+def test_data_audit_tells_findings_and_counts(page):
+    text = page.text
+    assert "1 file could not be read and was left out" in text
+    assert "<i>broken</i>.jpg truncated & short" in text
+    assert "2 groups of images with equal content" in text
+    assert "1 image in more than one of the roles: a score on it proves nothing" in text
+    assert "the largest class, dandelion, has 19 times the training images of the smallest, <b>roses</b>" in text
+    assert "class train validation test daisy 100 0 50" in text
+    assert "all 300 30 150" in text
+
+
+def test_clean_data_is_called_so():
+    audit = DataAudit(num_images={"train": 4}, class_counts={"train": {"a": 2, "b": 2}})
+    text = render_report(ReportContent(title="x", audit=audit))
+    assert 'class="found"' not in text
+    assert text.count('class="clean"') == 4
+
+
 def test_confusion_counts_and_recall(page):
     assert "45 3 2 90.0 %" in page.text
     assert "0 15 35 70.0 %" in page.text
 
 
-def test_mistakes_are_png_pictures_of_the_pixels():
-    content = full_content()
-    uris = re.findall(r'src="data:image/png;base64,([^"]+)"', render_report(content))
-    pictures = [Image.open(io.BytesIO(base64.b64decode(uri))) for uri in uris]
-    assert np.array_equal(np.asarray(pictures[0]), content.mistakes[0].pixels[:, :, 0])
-    assert np.array_equal(np.asarray(pictures[1]), content.mistakes[1].pixels)
-    assert pictures[2].size == (64, 96)  # 200 x 300 made smaller, its shape kept
+def _pictures(content: ReportContent) -> list[Image.Image]:
+    uris = re.findall(r'src="data:image/[a-z]+;base64,([^"]+)"', render_report(content))
+    return [Image.open(io.BytesIO(base64.b64decode(uri))) for uri in uris]
+
+
+def test_small_mistakes_are_their_very_pixels_and_large_ones_smaller_photographs():
+    mistakes = full_content().mistakes
+    small, photo, large = _pictures(ReportContent(title="x", mistakes=mistakes))
+    assert np.array_equal(np.asarray(small), mistakes[0].pixels[:, :, 0])
+    assert (photo.size, photo.format) == ((64, 64), "JPEG")
+    assert large.size == (107, 160)  # 200 x 300 made smaller, its shape kept
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ReportContent)])
@@ -129,13 +156,6 @@ def test_picture_survives_one_candidate_and_none():
     assert candidates_picture([dataclasses.replace(one, latency_ms=None)]) is None
 
 
-def test_flat_curves_and_missing_validation_are_drawn():
-    curve = tuple(Epoch(epoch=index, loss=0.5) for index in (1, 2, 3))
-    text = render_report(ReportContent(title="x", curve=curve))
-    assert 'class="curve training"' in text
-    assert 'class="curve validation"' not in text
-
-
 def test_write_report_replaces_the_old_one_whole(tmp_path):
     path = write_report(tmp_path, ReportContent(title="the earlier one"))
     assert path == tmp_path / "report.html"
@@ -148,6 +168,6 @@ def test_write_report_replaces_the_old_one_whole(tmp_path):
 
 def test_labels_of_mistakes_name_truth_and_answer():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-    mistake = Mistake(pixels=pixels, name="a.png", label=LABELS[1], predicted=LABELS[0], probability=0.987)
+    mistake = Answer(pixels=pixels, name="a.png", label=LABELS[1], predicted=LABELS[0], probability=0.987)
     text = Page(render_report(ReportContent(title="x", mistakes=(mistake,)))).text
     assert "daisy 98.7 % is dandelion a.png" in text

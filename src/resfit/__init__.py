@@ -8,17 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resfit.verbs.audit import audit as audit
     from resfit.verbs.benchmark import benchmark as benchmark
     from resfit.verbs.evaluate import evaluate as evaluate
     from resfit.verbs.export import export as export
     from resfit.verbs.fit import fit as fit
     from resfit.verbs.inspect import inspect as inspect
     from resfit.verbs.predict import predict as predict
+    from resfit.verbs.report import report as report
     from resfit.verbs.train import train as train
 
 __version__ = "0.1.0"
 
-VERBS = ("fit", "train", "evaluate", "predict", "inspect", "export", "benchmark")
+VERBS = ("audit", "fit", "train", "evaluate", "report", "predict", "inspect", "export", "benchmark")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from resfit.reporting.content import Candidate, Epoch, ProvenAccuracy
+from resfit.reporting.content import Candidate, ProvenAccuracy
 from resfit.reporting.svg import Axis, element, frame, picture, spread
 from resfit.reporting.wording import number, percent, quantity, size
 
@@ -41,8 +41,8 @@ def candidates_picture(
             y,
             x_title="latency, ms",
             y_title="validation accuracy",
-            x_word=_axis_number,
-            y_word=_axis_percent,
+            x_word=axis_number,
+            y_word=axis_percent,
         )
         parts += _limits(x, y, latency_limit_ms, min_accuracy)
         parts += [_untried(x, y, item) for item in untried]
@@ -83,11 +83,13 @@ def _area(shape: str, low: float, high: float, *, horizontal: bool = False) -> A
     return Axis(low=low, high=high, start=height - 46, end=34)
 
 
-def _axis_number(value: float) -> str:
+def axis_number(value: float) -> str:
+    """A tick of plain numbers."""
     return f"{value:.4g}"
 
 
-def _axis_percent(fraction: float) -> str:
+def axis_percent(fraction: float) -> str:
+    """A tick of fractions, shown in percent."""
     return f"{100 * fraction:.4g} %"
 
 
@@ -161,34 +163,6 @@ def _box(x: float, y: float, reach: float) -> tuple[float, float, float, float]:
     return x - reach, y - reach, x + reach, y + reach
 
 
-def curve_picture(curve: Sequence[Epoch]) -> Markup | None:
-    """Training loss and validation accuracy over epochs, one above the other; None for fewer than two."""
-    if len(curve) < 2:
-        return None
-    checked = [(item.epoch, item.validation_accuracy) for item in curve]
-    accuracies = [(epoch, value) for epoch, value in checked if value is not None]
-    losses = [(item.epoch, item.loss) for item in curve if math.isfinite(item.loss)]
-
-    def draw(shape: str) -> Markup:
-        width, _ = SHAPES[shape]
-        series = [("validation accuracy", accuracies, _axis_percent), ("training loss", losses, _axis_number)]
-        parts: list[Markup] = []
-        top = 0
-        for title, points, word in series:
-            if len(points) < 2:
-                continue
-            x = Axis(low=curve[0].epoch, high=curve[-1].epoch, start=48, end=width - 10)
-            low, high = spread([value for _, value in points], at_least=0.01)
-            y = Axis(low=low, high=high, start=top + 170, end=top + 34)
-            parts += frame(x, y, x_title="epoch", y_title=title, x_word=_axis_number, y_word=word)
-            path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
-            parts.append(element("polyline", class_=f"curve {title.split()[0]}", points=path))
-            top += 215
-        return picture(width, top + 5, "Training curves", parts, class_=f"plot {shape}")
-
-    return both(draw)
-
-
 def interval_picture(test: ProvenAccuracy, min_accuracy: float | None) -> Markup:
     """The accuracy, its interval and the limit on one line."""
     values = [test.low, test.high, *([min_accuracy] if min_accuracy is not None else [])]
@@ -201,7 +175,7 @@ def interval_picture(test: ProvenAccuracy, min_accuracy: float | None) -> Markup
         for value in x.ticks(5):
             parts.append(element("line", class_="axis", x1=x(value), x2=x(value), y1=23.0, y2=29.0))
             anchor = "start" if x(value) < 30 else "end" if x(value) > width - 30 else "middle"
-            parts.append(element("text", _axis_percent(value), class_="tick", x=x(value), y=46, text_anchor=anchor))
+            parts.append(element("text", axis_percent(value), class_="tick", x=x(value), y=46, text_anchor=anchor))
         parts.append(element("line", class_="interval", x1=x(test.low), x2=x(test.high), y1=26.0, y2=26.0))
         parts.append(element("circle", class_="point won", cx=x(test.accuracy), cy=26.0, r=6))
         if min_accuracy is not None and x.low <= min_accuracy <= x.high:

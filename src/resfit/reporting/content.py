@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from resfit.budget import Verdict
+from resfit.nn.spec import ResNetSpec
 
 Outcome = Literal["won", "raced", "dropped", "failed"]
 
@@ -62,22 +63,91 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One point of the training curve; epoch counts from 1, loss is the mean over the training images."""
+    """One point of the training curves.
 
-    epoch: int
+    epoch counts from 1 and is a fraction where the last one was cut short; losses are means in nats, `loss`
+    over the training images as the training saw them; lr that of the epoch's last step.
+    """
+
+    epoch: float
     loss: float
     validation_accuracy: float | None = None
+    validation_loss: float | None = None
+    lr: float | None = None
+    images_per_second: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mistake:
-    """A test image that the network got wrong; pixels: uint8, height x width x (1 or 3)."""
+class Answer:
+    """What the network said of one test image.
+
+    pixels: uint8, height x width x (1 or 3); probability: of `predicted`; looked: where in the image the
+    evidence for `predicted` lay, float (h, w) from 0 to 1 in any resolution, None where it was not computed.
+    """
 
     pixels: np.ndarray
     name: str
     label: str
     predicted: str
     probability: float
+    looked: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceBin:
+    """Answers whose probability lies from `low` to `high`: how many, their mean probability, the share right.
+
+    confidence and accuracy are None in an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Whether probabilities mean what they say; ece: expected calibration error, a fraction (Guo et al. 2017)."""
+
+    ece: float
+    bins: tuple[ConfidenceBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class on the test images; a score is None where it is not defined (no image, or never predicted)."""
+
+    label: str
+    num_images: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkLayout:
+    """The network that is drawn, at its input size in pixels."""
+
+    spec: ResNetSpec
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataAudit:
+    """What reading the data found.
+
+    num_images: by role; class_counts: by role and label; skipped: name and reason of files that could not be
+    read; duplicates: groups of images of equal content; leaks: images that two roles share.
+    """
+
+    num_images: Mapping[str, int]
+    class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    skipped: tuple[tuple[str, str], ...] = ()
+    duplicates: int = 0
+    leaks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +161,7 @@ class ReportContent:
     each with the same keys, worded as they should be read;
     latency_limit_ms, min_accuracy: lines in the picture of the candidates;
     file_limit_bytes: larger candidates are drawn hollow;
+    mistakes, right: answers with their pictures, wrong and right ones;
     provenance: sections (Data, Training, Machine ..) of facts by name.
     """
 
@@ -110,7 +181,12 @@ class ReportContent:
     file_limit_bytes: float | None = None
     min_accuracy: float | None = None
     curve: tuple[Epoch, ...] = ()
-    mistakes: tuple[Mistake, ...] = ()
+    classes: tuple[ClassScore, ...] = ()
+    calibration: Calibration | None = None
+    mistakes: tuple[Answer, ...] = ()
+    right: tuple[Answer, ...] = ()
+    network: NetworkLayout | None = None
+    audit: DataAudit | None = None
     provenance: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 

@@ -10,19 +10,36 @@ import numpy as np
 
 from resfit.budget import Verdict
 from resfit.data.dataset import ArrayDataset
-from resfit.metrics.classification import confusion, softmax
-from resfit.reporting.content import Candidate, Epoch, Mistake, ProvenAccuracy, ReportContent, Rung
-from resfit.reporting.report import write_report
-from resfit.reporting.wording import percent, quantity, size
+from resfit.metrics.classification import Tally
+from resfit.reporting.answers import Look, answers_of
+from resfit.reporting.content import Candidate, Epoch, NetworkLayout, ProvenAccuracy, ReportContent, Rung
+from resfit.reporting.report import REPORT_NAME, write_report
+from resfit.reporting.run_record import calibration_of, classes_of
+from resfit.reporting.wording import exact, in_use, percent, quantity, size
 
-MOST_MISTAKES = 24
+MOST_RIGHT = 12
+CURVES = ("epoch", "loss", "validation_accuracy", "validation_loss", "lr", "images_per_second")
 
 
-def write_fit_report(folder: str | Path, result: Mapping[str, Any], logits: np.ndarray, test: ArrayDataset) -> Path:
-    """Write FOLDER/report.html; from what fit returns and the proven file's logits (N, classes)."""
+def write_fit_report(
+    folder: str | Path,
+    result: Mapping[str, Any],
+    logits: np.ndarray,
+    test: ArrayDataset,
+    *,
+    network: NetworkLayout | None = None,
+    look: Look | None = None,
+    path: str | Path | None = None,
+) -> Path:
+    """Write FOLDER/report.html, or `path`; from what fit returns and the proven file's logits (N, classes).
+
+    network: the winner, to be drawn; look: where it looks, for the pictures.
+    """
+    tally = Tally(len(test.labels))
+    tally.add(logits, test.targets)
+    scores = tally.summary(test.labels)
     verdicts = tuple(Verdict(**row) for row in result["budgets"])
     limits = {verdict.name: verdict.limit for verdict in verdicts}
-    low, high = result["accuracy_interval"]
     holds = all(verdict.holds for verdict in verdicts)
     content = ReportContent(
         title=f"{result['model']} for {Path(result['data']).name}",
@@ -34,24 +51,37 @@ def write_fit_report(folder: str | Path, result: Mapping[str, Any], logits: np.n
         facts=_facts(result),
         notes=_notes(result),
         created=datetime.now(UTC).date().isoformat(),
-        test=ProvenAccuracy(
-            accuracy=result["accuracy"], low=low, high=high, num_images=len(test), labels=test.labels,
-            confusion=confusion(logits.argmax(1), test.targets, len(test.labels)),
-            source=result["roles"]["test"]["source"],
-        ),
+        test=_proven(result, tally, test),
         candidates=_candidates(result),
         rungs=_rungs(result),
         latency_limit_ms=limits.get("latency_ms"),
         file_limit_bytes=limits["file_kb"] * 1000 if "file_kb" in limits else None,
         min_accuracy=limits.get("min_accuracy"),
         curve=tuple(
-            Epoch(epoch=row["epoch"], loss=row["loss"], validation_accuracy=row["validation_accuracy"])
-            for row in result["history"]
+            Epoch(**{name: row[name] for name in CURVES if name in row}) for row in result["history"]
         ),
-        mistakes=_mistakes(logits, test),
+        classes=classes_of(scores),
+        calibration=calibration_of(scores),
+        mistakes=answers_of([_named(row, test) for row in tally.mistakes()], test, look),
+        right=answers_of([_named(row, test) for row in tally.hits()[:MOST_RIGHT]], test, look),
+        network=network,
         provenance=_provenance(result),
     )  # fmt: skip
-    return write_report(folder, content)
+    place = Path(folder) / REPORT_NAME if path is None else Path(path)
+    return write_report(place.parent, content, name=place.name)
+
+
+def _proven(result: Mapping[str, Any], tally: Tally, test: ArrayDataset) -> ProvenAccuracy:
+    low, high = result["accuracy_interval"]
+    return ProvenAccuracy(
+        accuracy=result["accuracy"], low=low, high=high, num_images=len(test), labels=test.labels,
+        confusion=tally.confusion, source=result["roles"]["test"]["source"],
+    )  # fmt: skip
+
+
+def _named(row: Mapping[str, Any], test: ArrayDataset) -> dict[str, Any]:
+    """A row of a tally with the classes' names."""
+    return {**row, "label": test.labels[row["target"]], "predicted": test.labels[row["predicted"]]}
 
 
 def _headline(result: Mapping[str, Any], holds: bool) -> str:
@@ -145,26 +175,7 @@ def _rungs(result: Mapping[str, Any]) -> tuple[Rung, ...]:
     return tuple(rungs)
 
 
-def _mistakes(logits: np.ndarray, test: ArrayDataset) -> tuple[Mistake, ...]:
-    """The wrong answers that were given with most confidence."""
-    probabilities = softmax(logits)
-    predicted = logits.argmax(1)
-    wrong = np.flatnonzero(predicted != test.targets)
-    ranked = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MOST_MISTAKES]
-    return tuple(
-        Mistake(
-            pixels=test.images[index],
-            name=test.name(int(index)),
-            label=test.labels[int(test.targets[index])],
-            predicted=test.labels[int(predicted[index])],
-            probability=float(probabilities[index, predicted[index]]),
-        )
-        for index in ranked
-    )
-
-
 def _provenance(result: Mapping[str, Any]) -> dict[str, dict[str, object]]:
-    recipe = {name: value for name, value in result["recipe"].items() if value is not None}
     artifact = result["artifact"]
     return {
         "Data": {
@@ -172,6 +183,6 @@ def _provenance(result: Mapping[str, Any]) -> dict[str, dict[str, object]]:
             "fingerprint": result["fingerprint"],
         },
         "Artifact": {"file": Path(artifact["path"]).name, "sha256": artifact["sha256"], **result["basis"]},
-        "Training": recipe,
-        "Machine": {**result["machine"], "engine": result["engine"], "threads": result["threads"]},
+        "Training": in_use(result["recipe"]),
+        "Machine": {**exact(result["machine"]), "engine": result["engine"], "threads": result["threads"]},
     }

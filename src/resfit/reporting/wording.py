@@ -62,3 +62,44 @@ def plain(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(plain(item) for item in value)
     return str(value)
+
+
+def duration(seconds: float) -> str:
+    """A time span in the two largest units that it has: 0.8 s, 47 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def exact(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings by name with blanks for underscores; numbers keep every digit that was set."""
+    return {name.replace("_", " "): _exact(value) for name, value in settings.items()}
+
+
+OFF: tuple[object, ...] = (None, 0, "none", (), [], {})  # values that say that something is not done; False equals 0
+
+
+def in_use(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that do something, as `exact` has them."""
+    return exact({name: value for name, value in settings.items() if value not in OFF})
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, Mapping):
+        return exact(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_exact(item) for item in value]
+    return value
+
+
+def short_path(name: str) -> str:
+    """The last folder and the file of a path."""
+    parts = name.replace("\\", "/").rsplit("/", 2)
+    return "/".join(parts[-2:])
