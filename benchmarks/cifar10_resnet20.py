@@ -1,6 +1,6 @@
-"""How good the default training is: resnet20 on CIFAR-10 in 25 epochs, at least 90 % on the test images.
+"""How good the default training is: resnet20 on CIFAR-10 in 50 epochs, at least 91.25 % on the test images.
 
-    python benchmarks/cifar10_resnet20.py DATA [--epochs 25] [--seed 1] [--run FOLDER] [--resume]
+    python benchmarks/cifar10_resnet20.py DATA [--epochs 50] [--seed 1] [--run FOLDER] [--resume]
 
 DATA is CIFAR-10 as class folders or Hugging Face parquet. Writes results/cifar10_resnet20.json. The test images
 are measured once, on the final weights; validation images are cut from the training images and choose nothing.
@@ -28,7 +28,7 @@ from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.step import InputLayer, network_logits
 
-GOAL = 0.90
+GOAL = 0.9125  # He et al. 2015, table 6, after 164 epochs
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", help="CIFAR-10: class folders or Hugging Face parquet")
     parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--run", type=Path, default=Path("runs/cifar10-resnet20"), help="run folder")
