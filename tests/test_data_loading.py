@@ -10,7 +10,7 @@ from resfit.data.decoding import ImagesOnDemand
 from resfit.data.loading import load_roles
 from resfit.data.preprocessing import Preprocessing
 from resfit.data.sources import open_data
-from resfit.data.stored import StoredImages
+from resfit.data.stored import FORMAT, StoredImages
 from resfit.errors import DataError
 
 SIDE = 6
@@ -167,6 +167,22 @@ def test_a_damaged_image_is_decoded_from_its_source_and_the_file_written_anew(tm
     assert "is damaged (image 0)" in capsys.readouterr().err
     load("cache", tmp_path, roles)
     assert path.read_bytes() == whole
+
+
+def test_a_file_of_another_format_is_neither_read_nor_removed(tmp_path, capsys, monkeypatch):
+    roles = {"train": made_up(10, SIDE)}
+    for module in ("stored", "loading"):
+        monkeypatch.setattr(f"resfit.data.{module}.FORMAT", FORMAT - 1)
+    load("cache", tmp_path, roles)
+    (earlier,) = tmp_path.glob("*.images")
+    before = earlier.read_bytes()
+    monkeypatch.undo()
+    capsys.readouterr()
+    images = load("cache", tmp_path, roles).datasets["train"].images
+    assert (images[0] == pixels(0, SIDE)).all()
+    assert "damaged" not in capsys.readouterr().err
+    assert earlier.read_bytes() == before  # an earlier resfit may share the folder
+    assert len(list(tmp_path.glob("*.images"))) == 2
 
 
 def test_an_image_that_changed_meanwhile_is_an_error(tmp_path):

@@ -1,13 +1,14 @@
 """The file of decoded images: read back as written, and damage noticed wherever it is."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resfit.data.stored import TAIL, DamagedFile, StoredImages, StoreWriter, stored_bytes
+from resfit.data.stored import FORMAT, TAIL, DamagedFile, StoredImages, StoreWriter, stored_bytes
 from resfit.errors import DataError
 
 SHAPE = (20, 5, 4, 3)
@@ -93,14 +94,30 @@ def test_a_file_of_another_shape_is_refused(whole, shape):
         StoredImages(whole, shape)
 
 
+def test_the_bytes_of_a_file_are_those_of_its_format(tmp_path):
+    """Other bytes under the same FORMAT would make every file of before read as damaged: raise it with them."""
+    images = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
+    with open(tmp_path / "file", "wb") as file:
+        writer = StoreWriter(file.fileno(), images.shape)
+        for index in (0, 2):
+            writer.write(index, images[index])
+        writer.finish({1: "empty"})
+    checksums = bytes.fromhex("65c97092 00000000 c7647ad0")
+    after = checksums + b'{"format": 2, "shape": [3, 2, 2, 3], "failures": [[1, "empty"]]}'
+    tail = b"RESFITIM" + (64).to_bytes(8, "little") + zlib.crc32(after).to_bytes(4, "little")
+    content = bytes(range(12)) + bytes(12) + bytes(range(24, 36))
+    assert (tmp_path / "file").read_bytes() == content + after + tail
+    assert FORMAT == 2
+
+
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("resfit.data.stored.FORMAT", 2)
+    monkeypatch.setattr("resfit.data.stored.FORMAT", FORMAT + 1)
     later = write(tmp_path / "later")
     monkeypatch.undo()
-    with pytest.raises(DamagedFile, match="format 2"):
+    with pytest.raises(DamagedFile, match=f"format {FORMAT + 1}"):
         StoredImages(later, SHAPE)
     meta = later.read_bytes()[ARRAY.size + 4 * 20 : -TAIL.size]
-    assert json.loads(meta) == {"format": 2, "shape": list(SHAPE), "failures": []}
+    assert json.loads(meta) == {"format": FORMAT + 1, "shape": list(SHAPE), "failures": []}
 
 
 def test_a_damaged_image_comes_from_its_source_and_is_told_once(tmp_path, capsys):

@@ -26,7 +26,7 @@ from resfit.data.decoding import (
 from resfit.data.images import Images, select
 from resfit.data.listing import Listing
 from resfit.data.preprocessing import Preprocessing
-from resfit.data.stored import StoredImages, StoreWriter, stored_bytes
+from resfit.data.stored import FORMAT, StoredImages, StoreWriter, stored_bytes
 from resfit.errors import DataError
 
 DECODER = 1  # raised when `preprocessing.decode` gives other pixels than before: older files then count no more
@@ -139,7 +139,7 @@ class _Loader:
         """Key, shape, and how an image is decoded again: what the cache needs to know of a role."""
         listing, preprocessing = self._listings[role], self._preprocessing
         shape = self.shape(role)
-        kind = repr((DECODER, PIL.__version__, shape, preprocessing.fit))
+        kind = repr((FORMAT, DECODER, PIL.__version__, shape, preprocessing.fit))
         key = hashlib.sha256(kind.encode() + digests.tobytes()).hexdigest()
         return key, shape, lambda index: decode_known(listing, preprocessing, index, digests[index])
 

@@ -23,7 +23,7 @@ from resfit.data.images import IndexedImages
 from resfit.data.locking import names
 from resfit.errors import DataError
 
-FORMAT = 1
+FORMAT = 2  # raised with every change to layout or checksums: part of a cached file's key, so others' files stay
 MAGIC = b"RESFITIM"
 TAIL = struct.Struct("<8sQI")  # magic, bytes of JSON, CRC-32 of checksums and JSON
 
