@@ -220,3 +220,13 @@ def test_one_image_a_class_and_colour(tmp_path):
     result = train(spec, splits, dataclasses.replace(QUICK, batch_size=None), folder=tmp_path)
     assert result.recipe.batch_size == 2
     assert result.steps == 10
+
+
+def test_the_default_rate_looks_at_the_network_s_width(digits):
+    recipe = Recipe(steps=1, batch_size=32, precision="fp32", memory_format="channels_last", compile="eager")
+    narrow, wide, bottleneck = (
+        dataclasses.replace(architecture("resnet8"), widths=(16, 32, width), num_classes=10, in_channels=1, block=block)
+        for width, block in ((64, "basic"), (128, "basic"), (256, "bottleneck"))
+    )
+    rates = [train(spec, digits, recipe).recipe.lr for spec in (narrow, wide, bottleneck)]
+    assert rates == pytest.approx([0.1, 0.05, 0.1])

@@ -150,3 +150,17 @@ def test_total_steps():
 def test_the_recipe_needs_no_torch():
     code = "import sys, resfit.training.recipe, resfit.training.events; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "network_width", "lr"),
+    [("sgd", 16, 0.2), ("sgd", 64, 0.2), ("sgd", 512, 0.025), ("adamw", 512, 0.002)],
+)
+def test_a_wide_network_gets_a_lower_rate_of_sgd(optimizer, network_width, lr):
+    recipe = Recipe(optimizer=optimizer, batch_size=128)
+    wide = recipe.resolved(num_images=1000, height=32, width=32, channels=3, network_width=network_width)
+    assert wide.lr == pytest.approx(lr)
+    given = dataclasses.replace(recipe, lr=0.3).resolved(
+        num_images=1000, height=32, width=32, channels=3, network_width=network_width
+    )
+    assert given.lr == 0.3

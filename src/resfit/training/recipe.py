@@ -28,6 +28,10 @@ DEFAULT_MOMENTUM = {"sgd": 0.9, "adam": 0.9, "adamw": 0.9, "rmsprop": 0.9}
 DEFAULT_TEMPERATURE = 4.0
 DEFAULT_MILESTONE_DECAY = 0.1
 DEFAULT_MILESTONES = (0.5, 0.75)  # He et al. 2015, 4.2: 32k and 48k of 64k
+# Up to so many channels the rate of SGD holds; a wider network takes one lower in proportion. Measured on photographs
+# of five classes at 64 pixels with resnet18 (512 channels), validation accuracy after five epochs at a batch of 64:
+# 53 % at the unscaled rate, 60 % at a third of it, 74 % at a seventh
+FULL_RATE_WIDTH = 64
 CROP_SHARE = 8  # a 32-pixel side is padded by 4, as in He et al. 2015
 
 
@@ -49,7 +53,8 @@ class Recipe:
         each part alone. None is the whole batch.
     optimizer, momentum: momentum is Adam's first decay rate; Adagrad has none; None is 0.9.
     nesterov: of SGD; None is yes where there is momentum.
-    lr: peak learning rate; None is the optimiser's own at batch size 128, else by its square root.
+    lr: peak learning rate; None is the optimiser's own at batch size 128, else by its square root, and lower for a
+        network wider than 64 channels trained by SGD.
     weight_decay: L2 on weights of convolutions and the classifier (AdamW: decoupled), never on norms and biases
         unless decay_norms; l1: times the sum of absolute weights, on the same ones.
     loss: of softmax (cross_entropy), or summed over classes of sigmoids (bce) and of logits (mse, halved).
@@ -152,8 +157,12 @@ class Recipe:
         except (TypeError, ValueError) as error:
             raise UsageError(f"not a recipe: {error}") from error
 
-    def resolved(self, *, num_images: int, height: int, width: int, channels: int) -> Self:
-        """The recipe with all that depends on the data decided; what a measurement decides stays auto.
+    def resolved(
+        self, *, num_images: int, height: int, width: int, channels: int, network_width: int = FULL_RATE_WIDTH
+    ) -> Self:
+        """The recipe with all that depends on data and network decided; what a measurement decides stays auto.
+
+        network_width: channels of the network's widest 3x3 convolution.
 
         UsageError when the training images are fewer than one batch, or a batch cannot be split as asked.
         """
@@ -163,7 +172,7 @@ class Recipe:
                 f"{num_images} training images are fewer than one batch of {batch_size}",
                 hint="give a smaller batch size or more images",
             )
-        lr = self.lr or DEFAULT_LR[self.optimizer] * math.sqrt(batch_size / LARGEST_DEFAULT_BATCH)
+        lr = self.lr or self._default_lr(batch_size, network_width)
         padding = min(height, width) // CROP_SHARE if self.crop_padding is None else self.crop_padding
         momentum = DEFAULT_MOMENTUM.get(self.optimizer) if self.momentum is None else self.momentum
         return dataclasses.replace(
@@ -180,6 +189,10 @@ class Recipe:
             crop_padding=padding,
             flip=channels == 3 if self.flip is None else self.flip,
         )
+
+    def _default_lr(self, batch_size: int, network_width: int) -> float:
+        lr = DEFAULT_LR[self.optimizer] * math.sqrt(batch_size / LARGEST_DEFAULT_BATCH)
+        return lr * min(1.0, FULL_RATE_WIDTH / network_width) if self.optimizer == "sgd" else lr
 
     def _micro_batch(self, batch_size: int) -> int | None:
         """Most images in memory at once; UsageError where a part would be a single one."""

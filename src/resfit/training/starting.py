@@ -15,7 +15,7 @@ from resfit.data.dataset import Splits
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
 from resfit.nn.resnet import ResNet
-from resfit.nn.spec import ResNetSpec
+from resfit.nn.spec import BOTTLENECK_REDUCTION, ResNetSpec
 from resfit.randomness import derived_seed
 from resfit.training.checkpoint import checkpoint_files, load_checkpoint, or_lost
 from resfit.training.compiling import check_compiler
@@ -46,7 +46,7 @@ def start_run(
     called = time.monotonic()
     if folder is not None and checkpoint_files(folder):
         raise UsageError(f"{folder} holds an earlier training", hint="resume it, or choose another folder")
-    recipe = _resolved(recipe, splits)
+    recipe = _resolved(recipe, splits, spec)
     if recipe.epochs is None and recipe.steps is None and max_seconds is None:
         recipe = dataclasses.replace(recipe, epochs=DEFAULT_EPOCHS)
     if teacher is not None:
@@ -140,11 +140,17 @@ def _refuse_another(
         )
 
 
-def _resolved(recipe: Recipe, splits: Splits) -> Recipe:
+def _resolved(recipe: Recipe, splits: Splits, spec: ResNetSpec) -> Recipe:
     size = splits.preprocessing
     threads = recipe.threads or torch.get_num_threads()
+    # A bottleneck's sums have four times the channels of its 3x3 convolution
+    widest = max(spec.widths) // (BOTTLENECK_REDUCTION if spec.block == "bottleneck" else 1)
     return dataclasses.replace(recipe, threads=threads).resolved(
-        num_images=len(splits.train), height=size.height, width=size.width, channels=size.channels
+        num_images=len(splits.train),
+        height=size.height,
+        width=size.width,
+        channels=size.channels,
+        network_width=max(round(widest * spec.mid_ratio), 1),
     )
 
 
