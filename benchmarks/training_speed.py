@@ -1,11 +1,11 @@
 """How fast resfit trains: beside a bare loop, beside the loop people write, and beside what the processor can do.
 
-    python benchmarks/training_speed.py CIFAR PHOTOS [--cases resnet20 resnet18 resnet50] [--turns 4]
+    python benchmarks/training_speed.py CIFAR PHOTOS [--cases resnet20 resnet18 resnet50] [--turns 4] [--eager]
 
 CIFAR and PHOTOS are images as resfit reads them; each network trains at its usual size, from them:
 
     bare     one constant batch through forward, loss, backward and SGD, for each of {fp32, bf16} x {contiguous,
-             channels_last}, and {eager, compiled} where a compiler is present
+             channels_last}, and {eager, compiled} where a compiler is present (--eager leaves compiled out)
     resfit   `training.loop.train` with data, augmentation, events and a run folder, in what its probe chose
     plain    fp32, contiguous, torch's DataLoader over image files decoded, cropped and flipped by Pillow, with
              none and two workers: the faster counts
@@ -93,8 +93,14 @@ def main() -> int:
 
 def _row(case: Case, splits: Splits, arguments: argparse.Namespace) -> dict[str, Any]:
     spec = dataclasses.replace(architecture(case.network), num_classes=len(splits.labels))
-    recipe = _probed(spec, splits, Recipe(batch_size=case.batch_size, steps=case.steps, threads=arguments.threads))
-    bare = {name: _bare(spec, case, *combination) for name, combination in _combinations().items()}
+    recipe = Recipe(
+        batch_size=case.batch_size,
+        steps=case.steps,
+        threads=arguments.threads,
+        compile="eager" if arguments.eager else "auto",
+    )
+    recipe = _probed(spec, splits, recipe)
+    bare = {name: _bare(spec, case, *combination) for name, combination in _combinations(arguments.eager).items()}
     contestants: dict[str, Callable[[], list[float]]] = {
         **{f"bare {name}": lambda step=step: _times(step, case.steps) for name, step in bare.items()},
         "resfit": lambda: _resfit(spec, splits, recipe),
@@ -139,8 +145,8 @@ def _row(case: Case, splits: Splits, arguments: argparse.Namespace) -> dict[str,
     }
 
 
-def _combinations() -> dict[str, tuple[str, str, bool]]:
-    compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+def _combinations(eager: bool) -> dict[str, tuple[str, str, bool]]:
+    compiler = not eager and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     choices = itertools.product(DTYPES, ("contiguous", "channels_last"), (False, True) if compiler else (False,))
     return {
         f"{precision} {layout} {'compiled' if compiled else 'eager'}": (precision, layout, compiled)
@@ -324,6 +330,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("photos", help="photographs of several classes")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--eager", action="store_true", help="leave out what takes minutes to compile")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS / "training_speed.json")
     return parser.parse_args()
