@@ -18,17 +18,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import dataclasses
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import RESULTS, write_result
+from record import RESULTS, run, write_result
 
 from resfit.data.dataset import ArrayDataset, Splits
 from resfit.data.sources import open_data
-from resfit.errors import ResfitError
 from resfit.measure.macs import macs, parameters
 from resfit.metrics.classification import accuracy
 from resfit.nn.spec import ResNetSpec
@@ -136,8 +134,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ResfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

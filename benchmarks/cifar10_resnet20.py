@@ -13,13 +13,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import sys
 from pathlib import Path
 
-from record import RESULTS, write_result
+from record import RESULTS, run, write_result
 
 from resfit.data.sources import open_data
-from resfit.errors import ResfitError
 from resfit.metrics.classification import accuracy, wilson_interval
 from resfit.model.model import weights_sha256
 from resfit.nn.architectures import architecture
@@ -83,8 +81,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ResfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -4,11 +4,12 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from resfit.errors import ResfitError
 from resfit.measure.machine import machine
 from resfit.storage import write_atomic
 
@@ -40,3 +41,12 @@ def commit() -> str:
     head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     changed = subprocess.run([*run, "status", "--porcelain"], capture_output=True, text=True, check=False)
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End the script with what `main` returns, or with the message and code of the error a user can meet."""
+    try:
+        sys.exit(main())
+    except ResfitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

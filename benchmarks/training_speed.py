@@ -22,7 +22,6 @@ import io
 import itertools
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,14 +31,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from record import RESULTS, write_result
+from record import RESULTS, run, write_result
 from torch import nn
 
 from resfit.data.augment import Augment
 from resfit.data.batches import batches
 from resfit.data.dataset import Splits
 from resfit.data.sources import open_data
-from resfit.errors import ResfitError
 from resfit.measure.macs import macs
 from resfit.nn.architectures import architecture
 from resfit.nn.resnet import ResNet
@@ -109,8 +107,8 @@ def _row(case: Case, splits: Splits, arguments: argparse.Namespace) -> dict[str,
         contestants[f"plain, {workers} workers"] = lambda workers=workers: _plain(spec, splits, case, workers)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _turn in range(arguments.turns):
-        for name, run in contestants.items():
-            times[name] += run()
+        for name, turn in contestants.items():
+            times[name] += turn()
     speeds = {name: case.batch_size / statistics.median(values) for name, values in times.items()}
     chosen = " ".join((recipe.precision, recipe.memory_format, recipe.compile))
     best = max(value for name, value in speeds.items() if name.startswith("bare"))
@@ -159,7 +157,7 @@ def _probed(spec: ResNetSpec, splits: Splits, recipe: Recipe) -> Recipe:
     decided: list[Recipe] = []
 
     class Enough(Exception):
-        pass
+        """Ends the training once it is planned."""
 
     def listen(event: Event) -> None:
         if isinstance(event, Started):
@@ -337,8 +335,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ResfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -95,6 +95,7 @@ def digest_each(listing: Listing, *, role: str) -> Pass:
 
 
 def each_image(listing: Listing, one: Callable[[int], bytes], what: str) -> Pass:
+    """Calls `one` for each index on a pool of threads: the digests (32 bytes) it returns, and why others failed."""
     digests = np.zeros((len(listing), 32), dtype=np.uint8)
     failures: dict[int, str] = {}
 
