@@ -16,7 +16,7 @@ from resfit.engines.artifact import build, describe, open_session
 from resfit.engines.compare import compare
 from resfit.engines.torch import model_session
 from resfit.errors import EngineError
-from resfit.model.model import Encoding
+from resfit.model.encoding import Grid
 from resfit.nn.architectures import architecture
 from resfit.nn.spec import ActivationKind
 
@@ -151,7 +151,7 @@ def test_a_quantised_model_still_exports_in_fp32_with_its_rounded_weights(tmp_pa
 def test_encodings_that_int8_cannot_hold_are_refused(tmp_path):
     model = random_model()
     quantised = quantise(model, random_images(model, 4))
-    wide = Encoding(bits=12, axis=0, scales=quantised.encodings["fc.weight"].scales)
+    wide = Grid(bits=12, axis=0, scales=quantised.encodings["fc.weight"].scales)
     model = dataclasses.replace(quantised, encodings={**quantised.encodings, "fc.weight": wide})
     with pytest.raises(EngineError, match=r"fc.weight is encoded in 12 bits"):
         build(model, tmp_path / "m.onnx", precision="int8")
@@ -162,7 +162,7 @@ def test_a_bias_beyond_32_bits_keeps_its_layer_float(tmp_path):
     images = random_images(model, 8)
     quantised = quantise(model, images)
     name = "layer1.0.conv1"
-    fine = Encoding(bits=8, axis=0, scales=np.full(16, 1e-12))
+    fine = Grid(bits=8, axis=0, scales=np.full(16, 1e-12))
     weights = {**quantised.weights, f"{name}.weight": quantised.weights[f"{name}.weight"] * 0}
     model = dataclasses.replace(quantised, weights=weights, encodings={**quantised.encodings, f"{name}.weight": fine})
     artifact = build(model, tmp_path / "m.onnx", precision="int8")

@@ -8,8 +8,9 @@ import torch
 from small_models import images, small_model, small_spec
 
 from resfit.errors import ModelError
+from resfit.model.encoding import Grid
 from resfit.model.fold import fold
-from resfit.model.model import Encoding, Range
+from resfit.model.model import Range
 from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
 
@@ -90,7 +91,7 @@ def test_the_model_itself_is_left_alone() -> None:
 
 def test_a_quantised_model_must_be_folded_first() -> None:
     model = small_model(small_spec())
-    encoding = Encoding(bits=8, axis=0, scales=np.ones(8))
+    encoding = Grid(bits=8, axis=0, scales=np.ones(8))
     with pytest.raises(ModelError, match="cannot be folded"):
         fold(dataclasses.replace(model, encodings={"conv1.weight": encoding}))
     with pytest.raises(ModelError, match="cannot be folded"):

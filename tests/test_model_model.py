@@ -8,7 +8,8 @@ import torch
 from small_models import images, small_model, small_spec
 
 from resfit.errors import ModelError
-from resfit.model.model import Encoding, Model, Provenance, Range, weights_sha256
+from resfit.model.encoding import Grid
+from resfit.model.model import Model, Provenance, Range, weights_sha256
 from resfit.model.state import state_shapes
 from resfit.nn.architectures import architecture
 from resfit.nn.resnet import ResNet
@@ -110,9 +111,9 @@ def test_other_contradictions() -> None:
 
 def test_encodings_belong_to_weights() -> None:
     model = small_model(small_spec())
-    eight = Encoding(bits=8, axis=0, scales=np.full(8, 0.1))
+    eight = Grid(bits=8, axis=0, scales=np.full(8, 0.1))
     kept = dataclasses.replace(model, encodings={"conv1.weight": eight})
-    assert kept.encodings["conv1.weight"] == Encoding(bits=8, axis=0, scales=np.full(8, 0.1, np.float32))
+    assert kept.encodings["conv1.weight"] == Grid(bits=8, axis=0, scales=np.full(8, 0.1, np.float32))
     with pytest.raises(ModelError, match="nothing, which is no weight"):
         dataclasses.replace(model, encodings={"nothing": eight})
     with pytest.raises(ModelError, match=r"8 scales along axis 0 of the shape \(3, 16\)"):
@@ -131,7 +132,7 @@ def test_encodings_belong_to_weights() -> None:
 )
 def test_encodings_that_cannot_be(values: dict[str, object]) -> None:
     with pytest.raises(ModelError):
-        Encoding(**values)  # type: ignore[arg-type]
+        Grid(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])

@@ -17,7 +17,8 @@ from small_models import images, small_model, small_spec
 
 from resfit import storage
 from resfit.errors import ModelError, UsageError
-from resfit.model.model import Encoding, Model, Provenance, Range, weights_sha256
+from resfit.model.encoding import Grid
+from resfit.model.model import Model, Provenance, Range, weights_sha256
 from resfit.model.run_folder import is_run, load_run, save
 from resfit.nn.spec import ResNetSpec
 
@@ -67,8 +68,8 @@ def rich_model() -> Model:
         model,
         labels=("café", "</script>", "日本"),
         encodings={
-            "conv1.weight": Encoding(bits=8, axis=0, scales=np.linspace(0.01, 0.3, 8)),
-            "fc.weight": Encoding(bits=4, axis=None, scales=np.array([0.1])),
+            "conv1.weight": Grid(bits=8, axis=0, scales=np.linspace(0.01, 0.3, 8)),
+            "fc.weight": Grid(bits=4, axis=None, scales=np.array([0.1])),
         },
         activation_ranges={"input": Range(low=-2.1, high=2.6), "layer1.0": Range(low=0.0, high=1 / 3)},
         provenance=Provenance(trained=True, source="fit", recipe={"lr": 0.1}, data={"n": 3}, notes=("one",)),

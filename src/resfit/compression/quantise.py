@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from resfit.data.images import Images
 from resfit.engines.quantisation import activation_grid, quantised_layers, quantised_tensors
 from resfit.errors import UsageError
+from resfit.model.encoding import Encoding, Grid
 from resfit.model.fold import fold
-from resfit.model.model import Encoding, Model, Range
+from resfit.model.model import Model, Range
 from resfit.randomness import rng
 
 CALIBRATION_IMAGES = 256
@@ -66,9 +67,8 @@ def calibrate(model: Model, images: Images) -> tuple[dict[str, Range], Tensor]:
 
 def dequantised(weight: Tensor, encoding: Encoding) -> Tensor:
     """The weights on their grid, as floats."""
-    scales = torch.from_numpy(encoding.scales).reshape(-1, *[1] * (weight.ndim - 1))
-    limit = 2 ** (encoding.bits - 1) - 1
-    return (weight / scales).round().clamp(-limit, limit) * scales
+    array = weight.detach().float().numpy()
+    return torch.from_numpy(encoding.values(encoding.symbols(array)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,11 @@ class _Parts:
         )
 
 
-def _encoding(weight: Tensor) -> Encoding:
+def _encoding(weight: Tensor) -> Grid:
     largest = weight.detach().abs().flatten(1).amax(1).double().numpy()
     scales = np.maximum(largest, largest.max() * LEAST_SCALE) / 127
     scales[scales == 0] = 1.0
-    return Encoding(bits=8, axis=0, scales=scales.astype(np.float32))
+    return Grid(bits=8, axis=0, scales=scales.astype(np.float32))
 
 
 def _encoded(folded: Model, parts: _Parts, float_parts: Collection[str]) -> Model:

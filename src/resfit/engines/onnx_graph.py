@@ -12,8 +12,9 @@ from onnx import ModelProto, TensorProto
 
 from resfit.engines.metadata import Metadata
 from resfit.engines.onnx_nodes import GraphWriter
-from resfit.engines.quantisation import Grid, activation_grid, quantised_tensors
+from resfit.engines.quantisation import ActivationGrid, activation_grid, quantised_tensors
 from resfit.errors import EngineError
+from resfit.model.encoding import Grid
 from resfit.model.model import Model
 from resfit.nn import plan as layout
 
@@ -46,7 +47,7 @@ class _Network:
         self.model = model
         self.graph = GraphWriter()
         self.converted_layers = 0
-        self.grids: dict[str, Grid] = {}  # by tensor: the grid it was rounded to, if any
+        self.grids: dict[str, ActivationGrid] = {}  # by tensor: the grid it was rounded to, if any
         ranges = model.activation_ranges if int8 else {}
         self._grid_of_name = {
             name: activation_grid(ranges[name].low, ranges[name].high)
@@ -79,7 +80,7 @@ class _Network:
         grid = self._grid_of_name.get(name)
         return x if grid is None or x in self.grids else self.on_grid(x, grid)
 
-    def on_grid(self, x: str, grid: Grid) -> str:
+    def on_grid(self, x: str, grid: ActivationGrid) -> str:
         """x through QuantizeLinear and DequantizeLinear."""
         parameters = (self.graph.constant(grid.scale), self.graph.constant(grid.zero_point, np.uint8))
         integers = self.graph.node("QuantizeLinear", x, *parameters)
@@ -113,7 +114,7 @@ class _Network:
 
     def _int8_parameters(self, name: str, x: str, arrays: list[Array]) -> tuple[str, ...] | None:
         encoding = self.model.encodings.get(f"{name}.weight")
-        if encoding is None or x not in self.grids:
+        if not isinstance(encoding, Grid) or x not in self.grids:
             return None
         scales = _scales(encoding, name, len(arrays[0]))
         scale = np.float32(self.grids[x].scale)
@@ -141,7 +142,7 @@ def _integers(values: Array, scales: Array) -> Array:
     return np.rint(values.astype(np.float64) / scales.reshape(-1, *[1] * (values.ndim - 1)))
 
 
-def _scales(encoding: Any, name: str, channels: int) -> Array:
+def _scales(encoding: Grid, name: str, channels: int) -> Array:
     scales = np.asarray(encoding.scales, dtype=np.float32)
     if encoding.bits > 8 or scales.shape not in ((channels,), (1,), ()) or encoding.axis not in (None, 0):
         raise EngineError(

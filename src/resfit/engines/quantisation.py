@@ -13,18 +13,18 @@ RECTIFIERS = ("relu", "relu6", "identity")  # after these an 8-bit grid does the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class ActivationGrid:
     """Unsigned 8-bit activations: value = scale * (integer - zero_point)."""
 
     scale: float
     zero_point: int
 
 
-def activation_grid(low: float, high: float) -> Grid:
+def activation_grid(low: float, high: float) -> ActivationGrid:
     """The u8 grid that covers low..high and holds zero exactly (padding and ReLU need it)."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
-    return Grid(scale=scale, zero_point=min(255, max(0, round(-low / scale))))
+    return ActivationGrid(scale=scale, zero_point=min(255, max(0, round(-low / scale))))
 
 
 def quantised_layers(spec: ResNetSpec) -> tuple[str, ...]:

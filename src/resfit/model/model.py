@@ -9,48 +9,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from resfit.errors import ModelError
+from resfit.model.encoding import Encoding
 from resfit.model.state import check_state
 from resfit.nn.resnet import ResNet
 from resfit.nn.spec import ResNetSpec
 
 if TYPE_CHECKING:
     from resfit.data.preprocessing import Preprocessing
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Encoding:
-    """The values a weight tensor may hold: integers of `bits` bits times a scale (symmetric, no zero point).
-
-    axis: the dimension along which each slice has its own scale; None for one scale of the whole tensor.
-    scales: float32, positive, one value a slice (or one in all).
-    """
-
-    bits: int
-    axis: int | None
-    scales: np.ndarray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", np.atleast_1d(np.asarray(self.scales, np.float32)))
-        if not 2 <= self.bits <= 16:
-            raise ModelError(f"an encoding has {self.bits} bits, expected 2 to 16")
-        if self.scales.ndim != 1 or not np.all(np.isfinite(self.scales) & (self.scales > 0)):
-            raise ModelError("the scales of an encoding must be one row of positive finite numbers")
-        if self.axis is None and len(self.scales) != 1:
-            raise ModelError(f"an encoding without an axis has {len(self.scales)} scales, expected one")
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Encoding)
-            and (self.bits, self.axis) == (other.bits, other.axis)
-            and np.array_equal(self.scales, other.scales)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +159,4 @@ def weights_sha256(model: Model) -> str:
 def _check_encoding(name: str, encoding: Encoding, weights: Mapping[str, Tensor]) -> None:
     if name not in weights:
         raise ModelError(f"an encoding is given for {name}, which is no weight of the network")
-    shape = weights[name].shape
-    if encoding.axis is None:
-        return
-    if not 0 <= encoding.axis < len(shape) or len(encoding.scales) != shape[encoding.axis]:
-        raise ModelError(
-            f"the encoding of {name} has {len(encoding.scales)} scales along axis {encoding.axis} "
-            f"of the shape {tuple(shape)}"
-        )
+    encoding.check(name, tuple(weights[name].shape))

@@ -2,7 +2,7 @@
 
 config.json           everything but numbers; written last, so a folder with it is complete
 model.safetensors     the full state dict, torchvision's names
-encodings.safetensors the scales of encodings, under the names of the weights; only where there are any
+encodings.safetensors scales and codebooks of encodings, under the names of the weights; only where there are any
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError, ResfitError
-from resfit.model.model import Encoding, Model, Provenance, Range
+from resfit.model.encoding import Codebook, Encoding, Float, Grid
+from resfit.model.model import Model, Provenance, Range
 from resfit.model.state import differences, shortened
 from resfit.nn.spec import ResNetSpec
 from resfit.storage import write_atomic
@@ -40,8 +41,8 @@ def save(model: Model, folder: str | Path) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
     written = {WEIGHTS: safetensors.torch.save(weights, metadata={"format": "pt"})}
     if model.encodings:
-        scales = {name: torch.from_numpy(item.scales) for name, item in model.encodings.items()}
-        written[ENCODINGS] = safetensors.torch.save(scales)
+        arrays = {name: torch.from_numpy(_array(item)) for name, item in model.encodings.items()}
+        written[ENCODINGS] = safetensors.torch.save(arrays)
     config = _config(model) | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}}
     for name, data in written.items():
         write_atomic(folder / name, data)
@@ -64,14 +65,11 @@ def load_run(folder: str | Path) -> Model:
         if found := differences(spec, shapes):
             raise ModelError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(found)}")
         weights = _read_tensors(folder / WEIGHTS, config["files"][WEIGHTS])
-        scales = _read_tensors(folder / ENCODINGS, config["files"][ENCODINGS]) if config["encodings"] else {}
+        arrays = _read_tensors(folder / ENCODINGS, config["files"][ENCODINGS]) if config["encodings"] else {}
         return Model(
             spec=spec,
             weights=weights,
-            encodings={
-                name: Encoding(bits=item["bits"], axis=item["axis"], scales=scales[name].numpy())
-                for name, item in config["encodings"].items()
-            },
+            encodings={name: _encoding(item, arrays[name].numpy()) for name, item in config["encodings"].items()},
             activation_ranges={
                 name: Range(low=low, high=high) for name, (low, high) in config["activation_ranges"].items()
             },
@@ -100,9 +98,38 @@ def _config(model: Model) -> dict[str, Any]:
         "preprocessing": model.preprocessing.to_dict(),
         "labels": list(model.labels),
         "provenance": model.provenance.to_dict(),
-        "encodings": {name: {"bits": item.bits, "axis": item.axis} for name, item in model.encodings.items()},
+        "encodings": {name: _about(item) for name, item in model.encodings.items()},
         "activation_ranges": {name: [item.low, item.high] for name, item in model.activation_ranges.items()},
     }
+
+
+def _about(encoding: Encoding) -> dict[str, Any]:
+    """What of an encoding goes into config.json; `_array` is the rest."""
+    match encoding:
+        case Grid():
+            return {"bits": encoding.bits, "axis": encoding.axis}
+        case Codebook():
+            return {"codebook": len(encoding.centers)}
+        case Float():
+            return {"float": encoding.kind}
+
+
+def _array(encoding: Encoding) -> np.ndarray:
+    match encoding:
+        case Grid():
+            return encoding.scales
+        case Codebook():
+            return encoding.centers
+        case Float():
+            return np.zeros(0, np.float32)
+
+
+def _encoding(about: Mapping[str, Any], array: np.ndarray) -> Encoding:
+    if "float" in about:
+        return Float(kind=about["float"])
+    if "codebook" in about:
+        return Codebook(centers=array)
+    return Grid(bits=about["bits"], axis=about["axis"], scales=array)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
