@@ -69,6 +69,32 @@ def test_what_the_recipe_says_is_kept():
         assert 0 < found.step_seconds < 60
 
 
+@pytest.mark.usefixtures("timed")
+def test_a_long_training_is_decided_on_whole_batches():
+    """Seconds and images of a look at few: 1 s a batch, so that a probe of 4 s affords half a batch a step."""
+    seen: list[int] = []
+    run = Timed.run
+
+    def counted(self, images, targets, *, counts):
+        seen.append(len(images))
+        run(self, images, targets, counts=counts)
+
+    recipe = Recipe(batch_size=8, compile="eager").resolved(num_images=100, height=8, width=8, channels=1)
+    for steps, images in ((10, 4), (3000, 8)):
+        seen.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Timed, "run", counted)
+            probe(ResNet(SPEC), recipe, IMAGES, TARGETS, PREPROCESSING, planned_steps=steps)
+        assert max(seen) == images
+
+
+def test_a_probe_s_share_of_the_time():
+    assert probing._probe_seconds(math.inf, math.inf) == probing.LEAST_SECONDS
+    assert probing._probe_seconds(600.0, math.inf) == pytest.approx(12.0)
+    assert probing._probe_seconds(1e6, math.inf) == probing.MOST_SECONDS
+    assert probing._probe_seconds(20.0, 20.0) == pytest.approx(1.0)
+
+
 def test_the_network_is_left_as_it_was():
     network = ResNet(SPEC)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

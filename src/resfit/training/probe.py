@@ -19,7 +19,9 @@ from resfit.training.compiling import check_compiler, repays, worth_trying
 from resfit.training.recipe import MemoryFormat, Precision, Recipe
 from resfit.training.step import InputLayer, TrainingStep
 
-PROBE_SECONDS = 4.0
+# What a probe may take: a share of the training that it decides on, so that a long one is decided on whole batches
+LEAST_SECONDS, MOST_SECONDS, PROBE_SHARE = 4.0, 60.0, 0.02
+LIMITED_SHARE = 0.05  # the most of a training that has a time to keep to
 TURNS = 5
 MOST_TURNS, MOST_SHARE = 40, 0.25  # of short steps there are more turns, in this share of the seconds
 LEAST_TURNS = 2  # the first warms up
@@ -49,15 +51,16 @@ def probe(
     targets: np.ndarray,
     preprocessing: Preprocessing,
     *,
-    seconds: float = PROBE_SECONDS,
+    seconds: float | None = None,
     planned_steps: float = math.inf,
     planned_seconds: float = math.inf,
 ) -> Probed:
     """Times a few real steps of each allowed combination on copies of the network, in turns.
 
     images uint8 (batch, H, W, C), targets int64 (batch,). Combinations take turns, so that a neighbour's burst of
-    work hits all; the fastest turn of each counts. It takes about `seconds`: where whole batches would take
-    longer, the steps are of fewer images, and `step_seconds` is scaled to the batch.
+    work hits all; the fastest turn of each counts. It takes about `seconds` (by default a share of the training
+    planned, 4 s to a minute): where whole batches would take longer, the steps are of fewer images, whose fastest
+    layout may be another, and `step_seconds` is scaled to the batch.
     planned_steps, planned_seconds: how long the training will be, whichever ends first (both unknown: short).
     Only one so long that compiling could repay itself is tried compiled, and that takes a minute or so more.
     UsageError when the recipe asks for compiled training and there is no compiler.
@@ -67,7 +70,11 @@ def probe(
     recipe = dataclasses.replace(recipe, balance="none", teacher=None, distill_weight=0.0, distill_temperature=None)
     trials = [_Trial(network, dataclasses.replace(recipe, **values), preprocessing) for values in _combinations(recipe)]
     started = time.perf_counter()
-    count = _affordable(trials[0], images, targets, seconds / (LEAST_TURNS * len(trials)))
+    image_seconds = _image_seconds(trials[0], images, targets)
+    if seconds is None:
+        seconds = _probe_seconds(min(planned_seconds, planned_steps * len(images) * image_seconds), planned_seconds)
+    affordable = int(seconds / (LEAST_TURNS * len(trials)) / image_seconds)
+    count = min(max(affordable, FIRST_LOOK), len(images))
     for turn in range(MOST_TURNS):
         spent = time.perf_counter() - started
         if turn >= LEAST_TURNS and spent > (seconds if turn < TURNS else MOST_SHARE * seconds):
@@ -128,14 +135,20 @@ def _compiled_repays(
     )
 
 
-def _affordable(trial: "_Trial", images: np.ndarray, targets: np.ndarray, seconds: float) -> int:
-    """How many of the images a step can have in about so many seconds."""
+def _image_seconds(trial: "_Trial", images: np.ndarray, targets: np.ndarray) -> float:
+    """Seconds an image of a step of few, which says how many a probe can afford."""
     look = min(FIRST_LOOK, len(images))
     for turn in range(2):  # the first warms up
         trial.run(images[:look], targets[:look], counts=turn > 0)
-    affordable = int(seconds / trial.fastest * look)
+    seconds = trial.fastest / look
     trial.fastest = math.inf
-    return min(max(affordable, look), len(images))
+    return seconds
+
+
+def _probe_seconds(planned: float, limit: float) -> float:
+    """What a probe may take of a training planned to last so many seconds, which has a limit or none."""
+    share = PROBE_SHARE * planned if math.isfinite(planned) else 0.0
+    return min(max(share, min(LEAST_SECONDS, LIMITED_SHARE * limit)), MOST_SECONDS)
 
 
 class _Trial:

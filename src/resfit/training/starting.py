@@ -24,11 +24,10 @@ from resfit.training.distillation import Teacher
 from resfit.training.events import Subscriber
 from resfit.training.history import write_tables
 from resfit.training.memory import planned_memory, probed_apart
-from resfit.training.probe import PROBE_SECONDS, Probed, probe
+from resfit.training.probe import Probed, probe
 from resfit.training.recipe import DEFAULT_EPOCHS, Recipe
 from resfit.training.run import Run
 
-PROBE_SHARE = 0.05  # of a given time
 RESERVE = 0.01  # of a given time, for what comes after the last step
 
 
@@ -160,7 +159,6 @@ def _probe(spec: ResNetSpec, recipe: Recipe, splits: Splits, max_seconds: float)
     known = recipe.epochs is not None or recipe.steps is not None
     steps = recipe.total_steps(num_batches(len(splits.train), batch_size=recipe.batch_size))
     plan = {
-        "seconds": min(PROBE_SECONDS, PROBE_SHARE * max_seconds),
         "planned_steps": steps if known else math.inf,
         "planned_seconds": max_seconds,
     }
