@@ -14,6 +14,7 @@ class FakeSession:
 
     engine = "fake"
     threads = 1
+    precision = "fp32"
 
     def __init__(
         self,

@@ -114,6 +114,11 @@ def test_wrong_images_are_refused(model):
             quantise(model, wrong)
 
 
+def test_an_agreement_that_is_no_fraction_is_refused(model, images):
+    with pytest.raises(UsageError, match="min_agreement is 95, expected a fraction"):
+        quantise(model, images, min_agreement=95)
+
+
 def spoiled(model):
     """The same function with one tensor whose range is a thousand times what most of its channels use."""
     folded = fold(model)
@@ -141,6 +146,11 @@ def test_what_breaks_in_int8_stays_float(tmp_path):
 
     assert agreement(everything, "a.onnx") < 0.9
     assert agreement(guarded, "b.onnx") >= 0.95
+    lenient = quantise(model, images, min_agreement=0)
+    assert lenient.activation_ranges == everything.activation_ranges
+    assert not lenient.provenance.notes
+    artifact = build(guarded, tmp_path / "c.onnx", precision="int8")
+    assert artifact.float_layers == ("layer1.0.conv2",)  # it reads what stays float
     assert "layer1.0.act1" not in guarded.activation_ranges
     assert "layer1.0.act1" in guarded.provenance.notes[-1]
     assert "layer2.0.conv1.weight" in guarded.encodings

@@ -1,5 +1,6 @@
 """What every engine promises, run on every engine."""
 
+import os
 import subprocess
 import sys
 
@@ -7,15 +8,18 @@ import numpy as np
 import pytest
 from random_models import TINY, random_images, random_model
 
-from resfit.engines.artifact import ENGINES, PRECISIONS, build, describe, open_session
+from resfit.compression.quantise import quantise
+from resfit.engines.artifact import ENGINES, PRECISIONS, build, describe, engines_for, open_session
 from resfit.engines.compare import compare
 from resfit.engines.torch import model_session
-from resfit.errors import EngineError, UsageError
+from resfit.errors import EngineError, MissingExtra, UsageError
 
 
 class SessionContract:
     engine: str
     format: str
+    suffix = ""
+    floats = ("fp32",)  # the precisions it computes a float32 artifact in, on a machine that has them all
 
     @pytest.fixture
     def model(self):
@@ -23,7 +27,7 @@ class SessionContract:
 
     @pytest.fixture
     def artifact(self, model, tmp_path):
-        return build(model, tmp_path / "artifact", format=self.format)
+        return build(model, tmp_path / f"artifact{self.suffix}", format=self.format)
 
     @pytest.fixture
     def session(self, artifact):
@@ -74,9 +78,10 @@ class SessionContract:
         assert session.preprocessing == model.preprocessing
 
     def test_equal_models_give_equal_bytes(self, artifact, tmp_path):
-        again = build(random_model(), tmp_path / "again", format=self.format)
+        again = build(random_model(), tmp_path / f"again{self.suffix}", format=self.format)
         assert again.sha256 == artifact.sha256
-        assert build(random_model(seed=1), tmp_path / "other", format=self.format).sha256 != artifact.sha256
+        other = build(random_model(seed=1), tmp_path / f"other{self.suffix}", format=self.format)
+        assert other.sha256 != artifact.sha256
 
     def test_description(self, artifact, model):
         found = describe(artifact.path)
@@ -89,13 +94,41 @@ class SessionContract:
         content = artifact.path.read_bytes()
         kept = keep if isinstance(keep, int) else int(len(content) * keep)
         artifact.path.write_bytes(content[:kept])
-        with pytest.raises(EngineError, match=str(artifact.path)):
-            open_session(artifact)
+        for engine in (None, *engines_for(artifact.path)):
+            with pytest.raises(EngineError, match=str(artifact.path)):
+                open_session(artifact, engine=engine)
         with pytest.raises(EngineError, match=str(artifact.path)):
             describe(artifact.path)
 
-    def test_the_engine_is_the_default_of_its_format(self, artifact):
-        assert open_session(artifact.path).engine == self.engine
+    def test_the_engine_opens_its_format(self, artifact):
+        assert self.engine in engines_for(artifact.path)
+        assert open_session(artifact.path).engine == engines_for(artifact.path)[0]
+
+    def test_the_precision_is_as_asked_or_refused(self, artifact, session, model):
+        assert session.precision == "fp32"
+        images = random_images(model, 3)
+        exact = model_session(model).run(images)
+        for precision in ("fp32", "bf16"):
+            if precision not in self.floats:
+                with pytest.raises(EngineError, match=f"{self.engine} has no {precision} on this machine"):
+                    open_session(artifact, engine=self.engine, precision=precision)
+                continue
+            try:
+                opened = open_session(artifact, engine=self.engine, threads=1, precision=precision)
+            except EngineError as error:
+                assert precision == "bf16"
+                assert "has no bf16 on this machine" in error.message
+                continue
+            assert opened.precision == precision
+            error = np.abs(opened.run(images) - exact).max() / np.std(exact)
+            assert error < (1e-3 if precision == "fp32" else 0.1)
+            assert (error > 1e-3) == (precision == "bf16")
+
+    def test_a_precision_that_the_file_does_not_hold_is_refused(self, artifact):
+        with pytest.raises(EngineError, match="holds fp32 weights"):
+            open_session(artifact, engine=self.engine, precision="int8")
+        with pytest.raises(UsageError, match="no precision 'int-8'"):
+            open_session(artifact, engine=self.engine, precision="int-8")
 
 
 class TestOnnxRuntime(SessionContract):
@@ -103,9 +136,27 @@ class TestOnnxRuntime(SessionContract):
     format = "onnx"
 
 
+class TestOpenVinoOnOnnx(SessionContract):
+    engine = "openvino"
+    format = "onnx"
+    floats = ("fp32", "bf16")
+
+    def test_more_threads_than_the_runtime_gives_are_refused(self, artifact):
+        with pytest.raises(EngineError, match=r"openvino runs \d+ threads?, not the 999 asked for"):
+            open_session(artifact, engine="openvino", threads=999)
+
+
+class TestOpenVino(SessionContract):
+    engine = "openvino"
+    format = "openvino"
+    suffix = ".xml"
+    floats = ("fp32", "bf16")
+
+
 class TestTorch(SessionContract):
     engine = "torch"
     format = "torch"
+    floats = ("fp32", "bf16")
 
     def test_the_process_keeps_its_thread_count(self, session, model):
         import torch
@@ -121,15 +172,68 @@ class TestTorch(SessionContract):
 
 def test_every_engine_is_under_contract():
     tested = {contract.engine for contract in SessionContract.__subclasses__()}
-    assert tested == set(ENGINES)
+    assert tested | {"torch-compiled"} == set(ENGINES)  # which is tested below: compiling takes long
+    paired = {(contract.engine, contract.format) for contract in SessionContract.__subclasses__()}
+    assert {(name, format) for name, (_, formats) in ENGINES.items() for format in formats} == paired | {
+        ("torch-compiled", "torch")
+    }
     assert {format for _, formats in ENGINES.values() for format in formats} == set(PRECISIONS)
+
+
+def test_the_compiled_network_answers_as_the_eager_one(tmp_path):
+    model = random_model()
+    artifact = build(model, tmp_path / "m.safetensors", format="torch")
+    images = random_images(model, 5)
+    session = open_session(artifact, engine="torch-compiled", threads=1)
+    assert (session.engine, session.threads, session.precision) == ("torch-compiled", 1, "fp32")
+    expected = model_session(model).run(images)
+    np.testing.assert_allclose(session.run(images), expected, atol=1e-4)
+    np.testing.assert_allclose(session.run(images[:1]), expected[:1], atol=1e-4)
+    assert session.run(images[:0]).shape == (0, 5)
+
+
+def test_without_a_compiler_the_compiled_engine_says_so(tmp_path):
+    artifact = build(random_model(seed=7), tmp_path / "m.safetensors", format="torch")
+    program = """if True:
+        import sys
+        from resfit.engines.artifact import open_session
+        from resfit.errors import EngineError
+        try:
+            open_session(sys.argv[1], engine="torch-compiled", threads=1)
+        except EngineError as error:
+            print(error)
+    """
+    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", program, artifact.path]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert "torch.compile cannot compile this network" in output
+    assert "--engine torch" in output
 
 
 def test_an_engine_that_cannot_open_the_format_says_which_can(tmp_path):
     artifact = build(random_model(), tmp_path / "m.safetensors", format="torch")
     with pytest.raises(EngineError, match="onnxruntime cannot open") as raised:
         open_session(artifact, engine="onnxruntime")
-    assert raised.value.hint == "engines that open it: torch"
+    assert raised.value.hint == "engines that open it: torch, torch-compiled"
+
+
+def test_an_int8_file_runs_in_int8_alone(tmp_path):
+    model = random_model()
+    artifact = build(quantise(model, random_images(model, 8)), tmp_path / "m.onnx", precision="int8")
+    for engine in engines_for(artifact.path):
+        assert open_session(artifact, engine=engine, threads=1).precision == "int8"
+        assert open_session(artifact, engine=engine, threads=1, precision="int8").precision == "int8"
+        with pytest.raises(EngineError, match="it cannot run in bf16"):
+            open_session(artifact, engine=engine, precision="bf16")
+
+
+def test_an_engine_that_is_not_installed_names_its_extra(tmp_path, monkeypatch):
+    artifact = build(random_model(), tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "resfit.engines.openvino", raising=False)
+    with pytest.raises(MissingExtra, match="the engine openvino needs the package openvino") as raised:
+        open_session(artifact, engine="openvino")
+    assert "resfit[openvino]" in raised.value.hint
 
 
 def test_unknown_names_get_the_nearest(tmp_path):
@@ -160,7 +264,8 @@ def test_missing_and_foreign_files_are_named(tmp_path):
         open_session(tmp_path / "foreign.onnx")
 
 
-def test_onnxruntime_needs_neither_torch_nor_onnx(tmp_path):
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_runtimes_need_neither_torch_nor_onnx(tmp_path, engine):
     model = random_model()
     artifact = build(model, tmp_path / "m.onnx")
     images = random_images(model, 2)
@@ -168,11 +273,11 @@ def test_onnxruntime_needs_neither_torch_nor_onnx(tmp_path):
     program = """if True:
         import sys, numpy
         from resfit.engines.artifact import open_session
-        logits = open_session(sys.argv[1], threads=1).run(numpy.load(sys.argv[2]))
+        logits = open_session(sys.argv[1], engine=sys.argv[4], threads=1).run(numpy.load(sys.argv[2]))
         numpy.save(sys.argv[3], logits)
         print([name for name in ("torch", "onnx", "safetensors") if name in sys.modules])
     """
-    command = [sys.executable, "-c", program, artifact.path, tmp_path / "images.npy", tmp_path / "logits.npy"]
+    command = [sys.executable, "-c", program, artifact.path, tmp_path / "images.npy", tmp_path / "logits.npy", engine]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert output.strip() == "[]"
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model_session(model).run(images), atol=1e-4)
@@ -188,4 +293,4 @@ def test_compare_counts_answers_and_measures_logits():
 
     first, second = Fixed([[1, 0], [0, 1], [3, 1]]), Fixed([[1, 0], [2, 1], [3, 1.5]])
     found = compare(first, second, np.arange(3))
-    assert found == {"top1_agreement": pytest.approx(2 / 3), "max_abs_difference": 2.0}
+    assert found == {"top1_agreement": pytest.approx(2 / 3), "differing_answers": 1, "max_abs_difference": 2.0}

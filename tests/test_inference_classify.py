@@ -13,6 +13,7 @@ from small_models import small_model, small_spec
 from resfit.engines.artifact import build, open_session
 from resfit.errors import UsageError
 from resfit.inference.classify import classify_script, write_classify_script
+from resfit.inference.inputs import file_picture
 from resfit.inference.predict import predict_rows
 
 # Runs a script with every import of resfit, torch and onnx failing, as where they are not installed.
@@ -78,7 +79,7 @@ def pictures(tmp_path_factory):
 def test_it_says_what_resfit_says(script, pictures):
     done = run_script(script, *pictures)
     assert done.returncode == 0, done.stderr
-    rows = predict_rows(open_session(script.with_name("model.onnx")), pictures)
+    rows = predict_rows(open_session(script.with_name("model.onnx")), map(file_picture, pictures))
     expected = [f"{row['path']}: {row['label']} ({row['probability']:.1%})" for row in rows]
     assert done.stdout.splitlines() == expected
     assert len(expected) == 11
@@ -86,14 +87,14 @@ def test_it_says_what_resfit_says(script, pictures):
 
 def test_it_fits_pictures_as_the_model_does(fitted_script, pictures):
     done = run_script(fitted_script, *pictures)
-    rows = predict_rows(open_session(fitted_script.with_name("m.onnx")), pictures)
+    rows = predict_rows(open_session(fitted_script.with_name("m.onnx")), map(file_picture, pictures))
     assert done.stdout.splitlines() == [f"{row['path']}: {row['label']} ({row['probability']:.1%})" for row in rows]
     assert len(done.stdout.splitlines()) == len(pictures)
 
 
 def test_it_agrees_on_real_photographs(script, shared):
     photographs = sorted((shared / "jpegs").glob("*.JPEG"))[:5]
-    rows = predict_rows(open_session(script.with_name("model.onnx")), photographs)
+    rows = predict_rows(open_session(script.with_name("model.onnx")), map(file_picture, photographs))
     expected = [f"{row['path']}: {row['label']} ({row['probability']:.1%})" for row in rows]
     assert run_script(script, *photographs).stdout.splitlines() == expected
 

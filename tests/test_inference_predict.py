@@ -12,6 +12,7 @@ from PIL import Image
 from resfit.data.dataset import ArrayDataset
 from resfit.data.preprocessing import decode
 from resfit.errors import DataError, EngineError
+from resfit.inference.inputs import file_picture
 from resfit.inference.predict import evaluate_session, evaluation, predict_rows
 from resfit.metrics.classification import softmax, summary
 
@@ -28,7 +29,7 @@ def pictures(tmp_path):
 
 def test_a_row_for_each_picture_in_the_order_given(pictures):
     shuffled = [pictures[index] for index in (7, 0, 10, 3, 3, 1)]
-    rows = list(predict_rows(FakeSession(brightness), shuffled, batch_size=4))
+    rows = list(predict_rows(FakeSession(brightness), map(file_picture, shuffled), batch_size=4))
     assert [row["path"] for row in rows] == [str(path) for path in shuffled]
     expected = softmax(brightness(np.stack([decode(path, RGB_8) for path in shuffled])))
     assert [row["label"] for row in rows] == [("dark", "bright")[index] for index in expected.argmax(1)]
@@ -37,7 +38,7 @@ def test_a_row_for_each_picture_in_the_order_given(pictures):
 
 def test_batches_hold_no_more_than_asked_for(pictures):
     session = FakeSession(brightness)
-    list(predict_rows(session, pictures, batch_size=4))
+    list(predict_rows(session, map(file_picture, pictures), batch_size=4))
     assert [len(run) for run in session.runs] == [4, 4, 3]
 
 
@@ -47,7 +48,7 @@ def test_a_bad_file_is_a_row_with_its_error_and_holds_up_nothing(pictures, tmp_p
     empty = tmp_path / "empty.jpg"
     empty.touch()
     given = [pictures[0], cut, pictures[10], empty, tmp_path / "absent.jpg"]
-    rows = list(predict_rows(FakeSession(brightness), given, batch_size=3))
+    rows = list(predict_rows(FakeSession(brightness), map(file_picture, given), batch_size=3))
     assert [row.get("label") for row in rows] == ["dark", None, "bright", None, None]
     assert [row["path"] for row in rows] == [str(path) for path in given]
     assert rows[3]["error"] == "cannot be decoded (the file is empty)"
@@ -57,13 +58,13 @@ def test_a_bad_file_is_a_row_with_its_error_and_holds_up_nothing(pictures, tmp_p
 
 def test_a_batch_of_bad_files_runs_nothing(tmp_path):
     session = FakeSession(brightness)
-    rows = list(predict_rows(session, [tmp_path / "a", tmp_path / "b"], batch_size=2))
+    rows = list(predict_rows(session, map(file_picture, [tmp_path / "a", tmp_path / "b"]), batch_size=2))
     assert [row["error"] for row in rows] == ["no such file"] * 2
     assert session.runs == []
 
 
 def test_top_k_is_best_first_and_never_more_than_there_are_labels(pictures):
-    (row,) = predict_rows(FakeSession(brightness), pictures[:1], top_k=5)
+    (row,) = predict_rows(FakeSession(brightness), [file_picture(pictures[0])], top_k=5)
     assert [answer["label"] for answer in row["top"]] == ["dark", "bright"]
     assert row["top"][0]["probability"] == row["probability"] > row["top"][1]["probability"]
     assert sum(answer["probability"] for answer in row["top"]) == pytest.approx(1)
@@ -72,7 +73,7 @@ def test_top_k_is_best_first_and_never_more_than_there_are_labels(pictures):
 def test_answers_that_are_not_numbers_are_an_error(pictures):
     session = FakeSession(lambda images: np.full((len(images), 2), np.nan, np.float32))
     with pytest.raises(EngineError, match="not finite"):
-        list(predict_rows(session, pictures))
+        list(predict_rows(session, map(file_picture, pictures)))
 
 
 def dataset(count, shape=(8, 8, 3)):

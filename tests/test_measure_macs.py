@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from resfit.errors import UsageError
-from resfit.measure.macs import macs, parameters, stages
+from resfit.measure.macs import macs, macs_by_operation, parameters, stages
 from resfit.nn.architectures import architecture
 from resfit.nn.resnet import ResNet
 from resfit.nn.spec import ResNetSpec
@@ -120,6 +120,17 @@ def test_counts_equal_torchs_counter(changes: dict, size: tuple[int, int]) -> No
             network(torch.empty(1, spec.in_channels, *size))
     assert 2 * macs(spec, *size) == counter.get_total_flops()
     assert parameters(spec) == sum(value.numel() for value in network.parameters())
+
+
+def test_operations_add_up_to_the_whole() -> None:
+    for name in ("resnet20", "seresnet18d"):
+        spec = architecture(name)
+        rows = macs_by_operation(spec, 65, 97)
+        assert sum(rows.values()) == macs(spec, 65, 97)
+        assert rows["fc"] == spec.widths[-1] * spec.num_classes
+    assert list(macs_by_operation(architecture("resnet8"), 32, 32)) == [
+        "conv1", *(f"layer{stage}.0.conv{number}" for stage in (1, 2, 3) for number in (1, 2)), "fc",
+    ]  # fmt: skip
 
 
 def test_stages_add_up_and_show_true_shapes() -> None:

@@ -86,6 +86,8 @@ def test_pruned_fields_survive_json() -> None:
         SMALL, shortcut="zero_pad", inner_widths=(((5,),), ((6,),)), shortcut_pads=((0, 0), (1, 7))
     )
     assert ResNetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    gated = dataclasses.replace(SMALL, stem="deep", se_ratio=0.25, stem_inner_widths=(3, 5), se_widths=(4, 6))
+    assert ResNetSpec.from_dict(json.loads(json.dumps(gated.to_dict()))) == gated
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,8 @@ def test_pruned_fields_survive_json() -> None:
         ({"shortcut_pads": [[0, 0], [-1, 9]]}, "shortcut_pads is"),
         ({"inner_widths": [[[8]]]}, "inner_widths must give 1 widths a block"),
         ({"inner_widths": [[[8]], [[0]]]}, "at least 1"),
+        ({"stem_inner_widths": (4,)}, "stem_inner_widths is"),
+        ({"se_widths": (8, 0)}, "se_widths is"),
         ({"block": "article", "order": "pre"}, "no pre-activation form"),
         ({"stem": "tiered", "stem_width": 2}, "stem_width is 2"),
         ({"widhts": (8, 16)}, "widths"),

@@ -1,7 +1,17 @@
 """`resfit predict`, from the command line and from Python."""
 
+import csv
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_models import small_model, small_spec
@@ -111,3 +121,137 @@ def test_wrong_paths_end_with_exit_code_2(run, capsys):
     assert "there is no image no-such.jpg" in capsys.readouterr().err
     assert main(["predict", "no-such-run", __file__]) == 2
     assert "no-such-run" in capsys.readouterr().err
+
+
+def test_rows_go_to_a_file_in_the_order_of_the_pictures(run, pictures, tmp_path, capsys):
+    (pictures / "cut.jpg").write_bytes(b"")
+    out = tmp_path / "p.jsonl"
+    assert main(["predict", str(run), str(pictures), "--out", str(out), "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["path"] for row in rows] == [str(pictures / name) for name in ("blue.png", "cut.jpg", "red.jpg")]
+    assert rows == resfit.predict(str(run), [str(pictures)])["predictions"]
+    assert (result["num_images"], result["failed"], result["out"], result["format"]) == (3, 1, str(out), "jsonl")
+    assert "predictions" not in result
+
+
+@pytest.mark.parametrize("format", ["text", "csv", "jsonl"])
+def test_what_is_printed_is_what_a_file_would_hold(run, pictures, tmp_path, capsys, format):
+    flags = ["--format", format, "--top-k", "2"]
+    assert main(["predict", str(run), str(pictures / "red.jpg"), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert main(["predict", str(run), str(pictures / "red.jpg"), *flags, "--out", str(tmp_path / "rows")]) == 0
+    assert (tmp_path / "rows").read_text() == printed
+    assert capsys.readouterr().out == f"1 rows as {format} in {tmp_path / 'rows'}\n"
+
+
+def test_probabilities_are_those_of_all_classes(run, pictures, tmp_path):
+    (row, _) = resfit.predict(str(run), [str(pictures)], probabilities=True)["predictions"]
+    assert list(row["probabilities"]) == ["class 0", "class 1", "class 2"]
+    assert sum(row["probabilities"].values()) == pytest.approx(1)
+    assert max(row["probabilities"].values()) == row["probability"]
+    (row, _) = resfit.predict(str(run), [str(pictures)])["predictions"]
+    assert "probabilities" not in row
+    resfit.predict(str(run), [str(pictures)], probabilities=True, out=str(tmp_path / "p.csv"))
+    header = next(csv.reader((tmp_path / "p.csv").open()))
+    assert header == ["path", "label", "probability", "class 0", "class 1", "class 2", "error"]
+    resfit.predict(str(run), [str(pictures)], probabilities=True, out=str(tmp_path / "p.parquet"))
+    assert pq.read_table(tmp_path / "p.parquet").column("probabilities")[0].as_py() == pytest.approx(
+        list(resfit.predict(str(run), [str(pictures)], probabilities=True)["predictions"][0]["probabilities"].values())
+    )
+
+
+def test_strict_stops_at_the_first_bad_picture_and_writes_nothing(run, pictures, tmp_path, capsys):
+    (pictures / "cut.jpg").write_bytes(b"")
+    flags = [str(run), str(pictures), "--strict", "--out", str(tmp_path / "out" / "p.csv")]
+    assert main(["predict", *flags]) == 1
+    assert f"{pictures / 'cut.jpg'}: cannot be decoded (the file is empty)" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_large_jpegs_are_read_scaled_or_exactly(run, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=95)
+    found = {
+        decoding: resfit.predict(str(run), [str(tmp_path / "noise.jpg")], decoding=decoding)
+        for decoding in ("exact", "scaled")
+    }
+    assert found["exact"]["decoding"] == "exact"
+    exact, scaled = (found[name]["predictions"][0]["probability"] for name in ("exact", "scaled"))
+    assert exact != scaled
+    assert exact == pytest.approx(scaled, abs=0.05)
+    assert resfit.predict(str(run), [str(tmp_path / "noise.jpg")])["predictions"] == found["scaled"]["predictions"]
+
+
+def test_paths_come_on_standard_input(run, pictures, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{pictures / 'red.jpg'}\n{pictures / 'absent.jpg'}\n"))
+    assert main(["predict", str(run), "-", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)["predictions"]
+    assert [row["path"] for row in rows] == [str(pictures / "red.jpg"), str(pictures / "absent.jpg")]
+    assert rows[1]["error"] == "no such file"
+
+
+def test_a_tar_is_classified_without_being_unpacked(run, pictures, tmp_path):
+    with tarfile.open(tmp_path / "some.tar", "w") as file:
+        file.add(pictures / "red.jpg", "in/red.jpg")
+    (row,) = resfit.predict(str(run), [str(tmp_path / "some.tar")])["predictions"]
+    assert row["path"] == f"{tmp_path}/some.tar/in/red.jpg"
+    assert row["top"] == resfit.predict(str(run), [str(pictures / "red.jpg")])["predictions"][0]["top"]
+
+
+def test_parquet_needs_a_file(run, pictures, capsys):
+    assert main(["predict", str(run), str(pictures), "--format", "parquet"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_name_that_is_no_text_is_shown_with_its_bytes(run, tmp_path, capsys, format):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png"))
+    assert main(["predict", str(run), str(tmp_path / "*.png"), "--format", format]) == 0
+    assert "b\\xff.png" in capsys.readouterr().out.replace("\\\\", "\\")
+
+
+def test_ctrl_c_leaves_no_half_file(run, pictures, tmp_path):
+    """Interrupted while it waits for more paths, after rows were written."""
+    out = tmp_path / "out" / "p.csv"
+    out.parent.mkdir()
+    out.write_text("earlier")
+    command = [sys.executable, "-m", "resfit", "predict", str(run), "-", "--out", str(out), "--batch-size", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdin.write(f"{pictures / 'red.jpg'}\n" * 50)
+        process.stdin.flush()
+        deadline = time.monotonic() + 120
+        while not any(path.stat().st_size for path in out.parent.glob(".p.csv*.partial")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert "Traceback" not in process.stderr.read()
+    assert [path.name for path in out.parent.iterdir()] == ["p.csv"]
+    assert out.read_text() == "earlier"
+
+
+def test_memory_does_not_grow_with_the_pictures(tmp_path):
+    """Peaks of two processes: rows and pictures of 1,900 more files would take several megabytes."""
+    program = (
+        "import sys, re; from resfit.cli import main; main(sys.argv[1:])\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    )
+    content = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(content, "PNG")
+    peaks = []
+    artifact = build(small_model(small_spec()), tmp_path / "model.onnx").path
+    for count in (100, 2000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.png").write_bytes(content.getvalue())
+        flags = [str(artifact), str(folder), "--out", str(tmp_path / f"{count}.jsonl"), "--threads", "1"]
+        done = subprocess.run(
+            [sys.executable, "-c", program, "predict", *flags], capture_output=True, text=True, check=True
+        )
+        assert len((tmp_path / f"{count}.jsonl").read_text().splitlines()) == count
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < peaks[0] * 1.1

@@ -113,7 +113,8 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     *[({}, {"precision": name}) for name in ("bf16", "fp16", "fp64")],
 ]  # fmt: skip
 BY_OTHER_TESTS = {
-    "out", "resume", "pretrained", "epochs", "time_minutes", "patience", "max_unreadable", "cache", "cache_gb",
+    "out", "resume", "pretrained", "freeze_epochs", "layer_decay", "epochs", "time_minutes", "patience",
+    "max_unreadable", "cache", "cache_gb",
     "teacher", "distill_weight", "distill_temperature", "memory_format", "compile", "activation_checkpointing",
     "train_memory_mb", "tensorboard", "threads",
 }  # fmt: skip

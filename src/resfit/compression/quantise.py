@@ -23,13 +23,16 @@ MAX_GROUPS = 64  # parts whose sensitivity is measured one by one; larger networ
 LEAST_SCALE = 2.0**-16  # of the layer's largest: a dead channel's bias must still fit 32 bits of its scale
 
 
-def quantise(model: Model, images: Images, *, seed: int = 0) -> Model:
+def quantise(model: Model, images: Images, *, seed: int = 0, min_agreement: float = MIN_AGREEMENT) -> Model:
     """A model with batch norms folded, 8-bit weights by output channel, and calibrated activation ranges.
 
     images: uint8 (N, height, width, channels) from training; up to 256 are drawn with the seed. If a trained
-    model's answers on them change in more than 5 %, the parts that disturb the logits most stay float, one
-    after another, until they do not; a note says which. The input is unchanged; same input, same result.
+    model's answers on them stay the same on a smaller fraction than `min_agreement`, the parts that disturb the
+    logits most stay float, one after another, until they do not; a note says which, and an artifact's float_layers
+    which layers that leaves in float. The input is unchanged; same input, same result.
     """
+    if not 0 <= min_agreement <= 1:
+        raise UsageError(f"min_agreement is {min_agreement:g}, expected a fraction, 0 to 1")
     preprocessing = model.preprocessing
     expected = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
@@ -42,7 +45,8 @@ def quantise(model: Model, images: Images, *, seed: int = 0) -> Model:
     chosen = images[np.sort(order)]
     ranges, reference = calibrate(folded, chosen)
     parts = _Parts(weights=weight_encodings(folded), ranges=ranges)
-    float_parts = _float_parts(folded, parts, chosen, reference) if model.provenance.trained else ()
+    trained = model.provenance.trained  # the answers of an untrained network agree with nothing
+    float_parts = _float_parts(folded, parts, chosen, reference, min_agreement) if trained else ()
     return _encoded(folded, parts.without(float_parts), float_parts)
 
 
@@ -115,23 +119,29 @@ def _encoded(folded: Model, parts: _Parts, float_parts: Collection[str]) -> Mode
     )
 
 
-def _float_parts(folded: Model, parts: _Parts, images: Images, reference: Tensor) -> tuple[str, ...]:
+def _float_parts(
+    folded: Model, parts: _Parts, images: Images, reference: Tensor, min_agreement: float
+) -> tuple[str, ...]:
     """Names that must stay float for the rounded network to answer as the float one does."""
-    if _agreement(_rounded_logits(folded, parts, images), reference) >= MIN_AGREEMENT:
+    if _agreement(_rounded_logits(folded, parts, images), reference) >= min_agreement:
         return ()
-    names = parts.names()
-    groups = [list(group) for group in np.array_split(names, min(MAX_GROUPS, len(names)))]
     few = images[:SENSITIVITY_IMAGES]
-    errors = [
-        float((_rounded_logits(folded, parts.only(group), few) - reference[: len(few)]).square().mean())
-        for group in groups
-    ]
     dropped: list[str] = []
-    for index in np.argsort(errors)[::-1]:
-        dropped += [str(name) for name in groups[index]]
-        if _agreement(_rounded_logits(folded, parts.without(dropped), images), reference) >= MIN_AGREEMENT:
+    for group in _most_disturbing_first(folded, parts, few, reference[: len(few)]):
+        dropped += group
+        if _agreement(_rounded_logits(folded, parts.without(dropped), images), reference) >= min_agreement:
             break
     return tuple(dropped)
+
+
+def _most_disturbing_first(folded: Model, parts: _Parts, images: Images, reference: Tensor) -> list[list[str]]:
+    """The names in groups of neighbours, by the squared error of the logits when only that group is rounded."""
+    names = parts.names()
+    groups = [[str(name) for name in group] for group in np.array_split(names, min(MAX_GROUPS, len(names)))]
+    errors = [
+        float((_rounded_logits(folded, parts.only(group), images) - reference).square().mean()) for group in groups
+    ]
+    return [groups[index] for index in np.argsort(errors)[::-1]]
 
 
 def _agreement(logits: Tensor, reference: Tensor) -> float:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,8 @@ from resfit.data.listing import Listing
 from resfit.data.origin import SPLIT_NAMES, WHOLE, Origin
 from resfit.errors import DataError, MissingExtra
 
+ROWS_AT_ONCE = 32
+BUFFER_BYTES = 1 << 20  # of a column read at a time, where its row group may hold hundreds of megabytes
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 SPLIT_PREFIX = re.compile(rf"({'|'.join(SPLIT_NAMES)})(?=[-_.])", re.IGNORECASE)
@@ -58,6 +60,34 @@ def list_parquet(paths: list[Path]) -> Origin:
         },
         basis="image content",
     )
+
+
+def encoded_images(path: Path) -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """The images of one parquet file in its order, a row and a way to the encoded bytes each; no labels are needed.
+
+    They come while the file is gone through, ROWS_AT_ONCE rows in memory. DataError for a file that cannot be
+    read or whose image column cannot be told, and from the row's own `read` where it holds no image.
+    """
+    pyarrow_parquet = _pyarrow()
+    try:
+        with pyarrow_parquet.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+            column = _image_column(path, file.schema_arrow)
+            rows = (
+                value
+                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column])
+                for value in batch.column(0).to_pylist()
+            )
+            for row, value in enumerate(rows):
+                yield row, functools.partial(_row_bytes, path, row, value, column)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as parquet ({error})") from error
+
+
+def _row_bytes(path: Path, row: int, value: Any, column: str) -> bytes:
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise DataError(f"{path} row {row}: no image bytes in the column {column}")
+    return content
 
 
 def _pyarrow() -> ModuleType:
@@ -122,30 +152,16 @@ class _Files:
             if schema.names != self._schema.names:
                 raise DataError(f"{path} and {paths[0]} hold different columns")
         features = _features(self._schema)
-        self._image = self._image_column(features)
+        self._image = _image_column(paths[0], self._schema)
         self._label = self._label_column(features)
         names = features.get(self._label, {}).get("names")
         self.class_names: tuple[str, ...] = tuple(map(str, names)) if names else ()
-
-    def _image_column(self, features: dict[str, Any]) -> str:
-        fits = [field.name for field in self._schema if _holds_bytes(field.type)]
-        marked = [name for name in fits if features.get(name, {}).get("_type") == "Image"]
-        return self._one("image", [name for name in IMAGE_NAMES if name in fits] or marked or fits)
 
     def _label_column(self, features: dict[str, Any]) -> str:
         fits = [field.name for field in self._schema if str(field.type) in _LABEL_TYPES]
         marked = [name for name in fits if features.get(name, {}).get("_type") == "ClassLabel"]
         preferred = [name for name in LABEL_NAMES if name in fits][:1]
-        return self._one("label", preferred or marked or fits)
-
-    def _one(self, what: str, names: list[str]) -> str:
-        if len(names) != 1:
-            raise DataError(
-                f"{self._paths[0]}: {'no' if not names else 'several'} {what} columns"
-                f" ({', '.join(names or self._schema.names)})",
-                hint=f"name the {what} column {' or '.join(IMAGE_NAMES if what == 'image' else LABEL_NAMES)}",
-            )
-        return names[0]
+        return _one_column(self._paths[0], self._schema, "label", preferred or marked or fits)
 
     def _column(self, name: str) -> list[tuple[Path, list[Any]]]:
         columns = []
@@ -162,10 +178,7 @@ class _Files:
         encoded, names = [], []
         for path, values in self._column(self._image):
             for row, value in enumerate(values):
-                content = value.get("bytes") if isinstance(value, dict) else value
-                if not isinstance(content, bytes):
-                    raise DataError(f"{path} row {row}: no image bytes in the column {self._image}")
-                encoded.append(content)
+                encoded.append(_row_bytes(path, row, value, self._image))
                 inside = value.get("path") if isinstance(value, dict) else None
                 names.append(f"{path.name}#{row}" + (f" ({inside})" if inside else ""))
         return encoded, tuple(names)
@@ -200,6 +213,22 @@ class _Files:
 _LABEL_TYPES = frozenset(
     ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "string", "large_string"]
 )
+
+
+def _image_column(path: Path, schema: Any) -> str:
+    features = _features(schema)
+    fits = [field.name for field in schema if _holds_bytes(field.type)]
+    marked = [name for name in fits if features.get(name, {}).get("_type") == "Image"]
+    return _one_column(path, schema, "image", [name for name in IMAGE_NAMES if name in fits] or marked or fits)
+
+
+def _one_column(path: Path, schema: Any, what: str, names: list[str]) -> str:
+    if len(names) != 1:
+        raise DataError(
+            f"{path}: {'no' if not names else 'several'} {what} columns ({', '.join(names or schema.names)})",
+            hint=f"name the {what} column {' or '.join(IMAGE_NAMES if what == 'image' else LABEL_NAMES)}",
+        )
+    return names[0]
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -1,8 +1,10 @@
 """The samples in one tar file, and the bytes of each where they lie."""
 
+import contextlib
 import json
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -50,25 +52,45 @@ def samples_of(path: Path) -> list[Sample]:
     """
     parts: dict[str, _Parts] = {}
     odd: list[str] = []
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            end = path.stat().st_size
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    _refuse_member(path, member, end)
-                    _add(parts, path, member, file)
-                elif not member.isdir():
-                    odd.append(member.name)
-            _refuse_rest(path, file, tar.offset)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    # Headers that lie make tarfile raise many kinds: all mean a damaged file.
-    except (tarfile.TarError, ValueError, LookupError, ArithmeticError, RecursionError, EOFError) as error:
-        raise _damaged(path, str(error) or type(error).__name__) from error
+    with _refusals(path), path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        end = path.stat().st_size
+        for member in tar:
+            if member.isreg() and not member.issparse():
+                _refuse_member(path, member, end)
+                _add(parts, path, member, file)
+            elif not member.isdir():
+                odd.append(member.name)
+        _refuse_rest(path, file, tar.offset)
     if odd:
         print(f"{path.name}: left out {len(odd)} members that are no files: {', '.join(odd[:3])}", file=sys.stderr)
     by_folder = not any(found.label for found in parts.values())
     return [_sample(path, found.image, found.label, by_folder) for found in parts.values() if found.image is not None]
+
+
+def image_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The images of a tar in their order, a name and a way to the encoded bytes each; labels do not matter.
+
+    They come while the tar is gone through, and none is held. DataError as from `samples_of`, once what comes
+    before the fault has come.
+    """
+    with _refusals(path), path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        end = path.stat().st_size
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # which would grow with the tar
+            name = PurePosixPath(member.name)
+            if not member.isreg() or member.issparse() or name.suffix.lower() not in EXTENSIONS:
+                continue
+            _refuse_member(path, member, end)
+            if not name.name.startswith("."):
+                place = Sample(
+                    tar=path,
+                    name=member.name,
+                    offset=member.offset_data,
+                    num_bytes=_image_bytes(path, member),
+                    label="",
+                )
+                yield member.name, lambda place=place: read_member(place)
+        _refuse_rest(path, file, tar.offset)
 
 
 def read_member(sample: Sample) -> bytes:
@@ -79,6 +101,18 @@ def read_member(sample: Sample) -> bytes:
     if len(content) < sample.num_bytes:
         raise OSError(f"{sample.tar.name} is shorter than when it was opened")
     return content
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What goes wrong while a tar is read, as a DataError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    # Headers that lie make tarfile raise many kinds: all mean a damaged file.
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError, RecursionError, EOFError) as error:
+        raise _damaged(path, str(error) or type(error).__name__) from error
 
 
 def _sample(path: Path, image: tarfile.TarInfo, label: str, by_folder: bool) -> Sample:
@@ -131,14 +165,20 @@ def _add(parts: dict[str, _Parts], path: Path, member: tarfile.TarInfo, file: Bi
     if f".{ending}" in EXTENSIONS:
         if found.image is not None:
             raise DataError(f"{path}: {found.image.name} and {member.name} are both the image of one sample")
-        if member.size > MAX_IMAGE_BYTES:
-            raise DataError(f"{path}: the image {member.name} takes {member.size / 1e9:.1f} GB, too much to read")
+        _image_bytes(path, member)
         found.image = member
     elif ending in LABEL_ENDINGS or (ending == "json" and not found.label):
         if member.size > MAX_LABEL_BYTES:
             raise DataError(f"{path}: the label {member.name} takes {member.size / 1e6:.1f} MB, too much to be one")
         file.seek(member.offset_data)
         found.label = _label_text(path, member.name, file.read(member.size)) or found.label
+
+
+def _image_bytes(path: Path, member: tarfile.TarInfo) -> int:
+    """The size of an encoded image; DataError for one that no image has."""
+    if member.size > MAX_IMAGE_BYTES:
+        raise DataError(f"{path}: the image {member.name} takes {member.size / 1e9:.1f} GB, too much to read")
+    return member.size
 
 
 def _label_text(path: Path, name: str, content: bytes) -> str:

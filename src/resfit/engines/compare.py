@@ -13,8 +13,8 @@ class Runs(Protocol):
     def run(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
 
-def compare(first: Runs, second: Runs, images: np.ndarray[Any, Any]) -> dict[str, float]:
-    """top1_agreement (fraction of images with the same answer) and max_abs_difference (of logits).
+def compare(first: Runs, second: Runs, images: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """top1_agreement (fraction of images with the same answer), differing_answers, max_abs_difference (of logits).
 
     images: uint8 (N, height, width, channels), at least one.
     """
@@ -24,4 +24,8 @@ def compare(first: Runs, second: Runs, images: np.ndarray[Any, Any]) -> dict[str
         logits, others = first.run(batch), second.run(batch)
         agreements += int((logits.argmax(1) == others.argmax(1)).sum())
         difference = max(difference, float(np.abs(logits - others).max()))
-    return {"top1_agreement": agreements / len(images), "max_abs_difference": difference}
+    return {
+        "top1_agreement": agreements / len(images),
+        "differing_answers": len(images) - agreements,
+        "max_abs_difference": difference,
+    }

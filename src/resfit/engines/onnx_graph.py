@@ -23,21 +23,28 @@ INT32_LIMIT = 2**31 - 1
 EPSILON = 1e-5  # of both kinds of normalisation, as in PyTorch
 
 
-def onnx_model(model: Model, metadata: Metadata) -> tuple[ModelProto, int]:
-    """The graph of a folded model, and how many layers have int8 weights (0 in fp32).
+def onnx_model(model: Model, metadata: Metadata) -> tuple[ModelProto, tuple[str, ...]]:
+    """The graph of a folded model, and the names of the layers that have int8 weights (none in fp32).
 
-    `metadata.precision` chooses fp32 or int8; its converted_layers is replaced by the count.
+    `metadata` chooses fp32 or int8, what the graph reads and what it gives; its converted_layers is replaced by
+    the count.
     """
     network = _Network(model, int8=metadata.precision == "int8")
-    network.run(layout.plan(model.spec), network.normalised_input(), "")
+    pixels = metadata.input == "pixels"
+    read = network.normalised_input() if pixels else network.rounded("input", "input")
+    output = network.run(layout.plan(model.spec), read, "")
+    if metadata.output == "probabilities":
+        output = network.graph.node("Softmax", output, axis=1, output="probabilities")
     preprocessing = model.preprocessing
-    strings = metadata.to_strings() | {"converted_layers": str(network.converted_layers)}
+    sides = (preprocessing.height, preprocessing.width)
     proto = network.graph.finish(
-        input_shape=(preprocessing.height, preprocessing.width, preprocessing.channels),
+        input_type=TensorProto.UINT8 if pixels else TensorProto.FLOAT,
+        input_shape=(*sides, preprocessing.channels) if pixels else (preprocessing.channels, *sides),
+        output=output,
         num_classes=model.spec.num_classes,
-        metadata=strings,
+        metadata=metadata.to_strings() | {"converted_layers": str(len(network.converted))},
     )
-    return proto, network.converted_layers
+    return proto, tuple(network.converted)
 
 
 class _Network:
@@ -46,7 +53,7 @@ class _Network:
     def __init__(self, model: Model, *, int8: bool):
         self.model = model
         self.graph = GraphWriter()
-        self.converted_layers = 0
+        self.converted: list[str] = []
         self.grids: dict[str, ActivationGrid] = {}  # by tensor: the grid it was rounded to, if any
         ranges = model.activation_ranges if int8 else {}
         self._grid_of_name = {
@@ -121,7 +128,7 @@ class _Network:
         weight, *biases = (_integers(*pair) for pair in zip(arrays, (scales, scale * scales), strict=False))
         if any(np.abs(steps).max() >= INT32_LIMIT for steps in biases):
             return None
-        self.converted_layers += 1
+        self.converted.append(name)
         return (self._int8(weight, scales), *(self._int32(steps, scales, scale) for steps in biases))
 
     def _int8(self, integers: Array, scales: Array) -> str:

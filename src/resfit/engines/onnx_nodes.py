@@ -61,11 +61,16 @@ class GraphWriter:
         self._nodes.append(node)
         return output
 
-    def finish(self, *, input_shape: Sequence[int], num_classes: int, metadata: dict[str, str]) -> ModelProto:
-        """The model: `input` uint8 (N, *input_shape), `logits` float32 (N, num_classes), and metadata_props."""
+    def finish(
+        self, *, input_type: int, input_shape: Sequence[int], output: str, num_classes: int, metadata: dict[str, str]
+    ) -> ModelProto:
+        """The model: `input` (N, *input_shape) of a type, an output float32 (N, num_classes), and metadata_props.
+
+        input_type: of onnx.TensorProto. output: the name of the node's output that the model gives.
+        """
         graph = GraphProto(name="resfit", node=self._nodes, initializer=self._initializers)
-        graph.input.append(helper.make_tensor_value_info("input", TensorProto.UINT8, ["N", *input_shape]))
-        graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", num_classes]))
+        graph.input.append(helper.make_tensor_value_info("input", input_type, ["N", *input_shape]))
+        graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", num_classes]))
         model = ModelProto(ir_version=IR_VERSION, producer_name="resfit", graph=graph)
         model.opset_import.append(helper.make_opsetid("", OPSET))
         helper.set_model_props(model, metadata)

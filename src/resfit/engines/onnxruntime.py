@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime
 
 from resfit.data.preprocessing import Preprocessing
+from resfit.engines.graph_ends import as_logits, network_input
 from resfit.engines.metadata import Metadata
-from resfit.engines.session import check_images, resolve_threads
+from resfit.engines.session import Precision, check_threads, resolve_precision, resolve_threads
 from resfit.errors import EngineError
 
 ERRORS_ONLY = 3  # onnxruntime's log severity
@@ -19,9 +20,10 @@ class OnnxRuntimeSession:
 
     engine = "onnxruntime"
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: Metadata):
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: Metadata, *, precision: Precision):
         self._session = session
         self.metadata = metadata
+        self.precision = precision
 
     @property
     def threads(self) -> int:
@@ -40,13 +42,13 @@ class OnnxRuntimeSession:
 
     def run(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Logits, float32 (N, classes), of uint8 NHWC images."""
-        check_images(images, self.metadata.preprocessing)
+        read = network_input(images, self.metadata)
         if not len(images):
             return np.zeros((0, self.metadata.spec.num_classes), np.float32)
-        return self._session.run(["logits"], {"input": images})[0]
+        return as_logits(self._session.run(None, {"input": read})[0], self.metadata)
 
 
-def open_file(path: Path, *, threads: int | None = None) -> OnnxRuntimeSession:
+def open_file(path: Path, *, threads: int | None = None, precision: str | None = None) -> OnnxRuntimeSession:
     """The graph in an ONNX file that `build` wrote; another file is an EngineError that names it."""
     options = session_options(threads)
     try:
@@ -56,8 +58,11 @@ def open_file(path: Path, *, threads: int | None = None) -> OnnxRuntimeSession:
         raise EngineError(
             f"ONNX Runtime cannot open {path}: {reason}", hint="write the file again with: resfit export"
         ) from error
-    strings = session.get_modelmeta().custom_metadata_map
-    return OnnxRuntimeSession(session, Metadata.from_strings(strings, source=str(path)))
+    metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map, source=str(path))
+    settled = resolve_precision("onnxruntime", path, asked=precision, held=metadata.precision, floats=("fp32",))
+    opened = OnnxRuntimeSession(session, metadata, precision=settled)
+    check_threads(opened.engine, threads, opened.threads)
+    return opened
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:

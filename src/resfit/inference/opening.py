@@ -8,25 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from resfit.engines.artifact import ENGINES, build, describe, open_session
+from resfit.engines.artifact import ENGINES, build, describe
 from resfit.engines.session import Session
 from resfit.errors import EngineError, ModelError, UsageError, nearest
+from resfit.measure.choice import AUTO, open_chosen
 
 if TYPE_CHECKING:
     from resfit.model.model import Model  # brings torch, which an artifact of another engine does without
 
 DEFAULT_ENGINE = "onnxruntime"
+CHOSEN_FORMAT = "onnx"  # of the artifact that `auto` builds of a model: several engines open it
 FIT_RESULT = "fit.json"
+GRAPH_SUFFIXES = (".onnx", ".xml")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A session, whether its weights were ever trained, and what a user should know of the model."""
+    """A session, whether its weights were ever trained, and what a user should know of the model.
+
+    choice: why this engine, where it was chosen by measuring.
+    """
 
     session: Session
     trained: bool
     notes: tuple[str, ...]
+    choice: str | None = None
 
 
 @contextlib.contextmanager
@@ -35,12 +42,15 @@ def session_for(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    precision: str | None = None,
+    batch_size: int = 1,
     **given: Any,
 ) -> Iterator[Opened]:
     """Whatever names a model, opened.
 
     An artifact file, also that of a fit folder, is opened as it is; any other model is first built as a
     float32 artifact for the engine, which is removed when the block ends.
+    engine: as `measure.choice.open_chosen` takes it; batch_size: how many images a run will mostly have.
     given: img_size, mean, std and labels in place of the model's own, as `model.load.load` takes them. An
     artifact cannot be changed: UsageError.
     """
@@ -50,27 +60,42 @@ def session_for(
         from resfit.model.load import load
 
         model = load(source, **given)
-        with session_of(model, engine=engine, threads=threads) as session:
-            yield Opened(session=session, trained=model.provenance.trained, notes=model.provenance.notes)
+        provenance = model.provenance
+        with _built(model, engine, threads=threads, precision=precision, batch_size=batch_size) as (session, choice):
+            yield Opened(session=session, trained=provenance.trained, notes=provenance.notes, choice=choice)
         return
     if given:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{artifact} is an artifact: what {flags} would change is part of it", hint="leave it out")
     trained = describe(artifact).trained
     notes = () if trained else (f"{artifact} holds untrained weights",)
-    yield Opened(session=open_session(artifact, engine=engine, threads=threads), trained=trained, notes=notes)
+    session, choice = open_chosen(artifact, engine=engine, threads=threads, precision=precision, batch_size=batch_size)
+    yield Opened(session=session, trained=trained, notes=notes, choice=choice)
 
 
 @contextlib.contextmanager
-def session_of(model: "Model", *, engine: str | None = None, threads: int | None = None) -> Iterator[Session]:
-    """A session on a float32 artifact built from a model, which is removed when the block ends."""
-    engine = engine or DEFAULT_ENGINE
-    if engine not in ENGINES:
-        raise UsageError(f"there is no engine {engine!r}", hint=nearest(engine, ENGINES))
-    _, formats = ENGINES[engine]
+def session_of(
+    model: "Model", *, engine: str | None = None, threads: int | None = None, precision: str | None = None
+) -> Iterator[Session]:
+    """A session on a float32 artifact built from a model, which is removed when the block ends.
+
+    Without an engine it is ONNX Runtime, whatever was ever measured: the same call, the same numbers.
+    """
+    with _built(model, engine or DEFAULT_ENGINE, threads=threads, precision=precision) as (session, _):
+        yield session
+
+
+@contextlib.contextmanager
+def _built(
+    model: "Model", engine: str | None, *, threads: int | None, precision: str | None, batch_size: int = 1
+) -> Iterator[tuple[Session, str | None]]:
+    """A session on an artifact built for it, and why its engine, where that was chosen by measuring."""
+    if engine not in (None, AUTO, *ENGINES):
+        raise UsageError(f"there is no engine {engine!r}", hint=nearest(str(engine), (*ENGINES, AUTO)))
+    format = ENGINES[engine][1][0] if engine in ENGINES else CHOSEN_FORMAT
     with tempfile.TemporaryDirectory(prefix="resfit-session-") as folder:
-        built = build(model, Path(folder, "model"), format=formats[0], precision="fp32")
-        yield open_session(built.path, engine=engine, threads=threads)
+        built = build(model, Path(folder, "model"), format=format, precision="fp32")
+        yield open_chosen(built.path, engine=engine, threads=threads, precision=precision, batch_size=batch_size)
 
 
 def artifact_of(source: str | Path) -> Path | None:
@@ -78,7 +103,7 @@ def artifact_of(source: str | Path) -> Path | None:
     path = Path(source)
     if (path / FIT_RESULT).is_file():
         return _fitted_artifact(path)
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix in GRAPH_SUFFIXES:
         return path
     if path.is_file() and path.suffix == ".safetensors":
         # Weights of any origin end in .safetensors too: an artifact is one that describes itself.

@@ -1,45 +1,48 @@
 """A session and images: what it answers, row by row, or logits for a whole data set."""
 
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from resfit.data.dataset import ArrayDataset
-from resfit.data.preprocessing import Preprocessing, decode
+from resfit.data.preprocessing import Decoding, Preprocessing
 from resfit.engines.session import Session
 from resfit.errors import DataError, EngineError
+from resfit.inference.inputs import Picture
+from resfit.inference.outputs import Columns
+from resfit.inference.reading import Batch, read_batches
 from resfit.metrics.classification import Tally, softmax
 
 BATCH_SIZE = 32
-READERS = min(8, os.cpu_count() or 1)
 
 
 def predict_rows(
-    session: Session, paths: Sequence[str | Path], *, batch_size: int = BATCH_SIZE, top_k: int = 1
+    session: Session,
+    pictures: Iterable[Picture],
+    *,
+    batch_size: int = BATCH_SIZE,
+    top_k: int = 1,
+    probabilities: bool = False,
+    decoding: Decoding = "exact",
+    strict: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One row an image, in the order given: path, label, probability, and top_k of (label, probability).
 
-    A file that cannot be read gives a row with `error`, and no label; the others are not held up by it. The
-    next batch is decoded while the session runs, and no more than two batches of images are held.
+    probabilities: also those of all classes, by `Columns.classes`, in the order of the labels. decoding: as
+    `data.preprocessing.decode` takes it. A picture that cannot be read gives a row with `error`, and no label;
+    the others are not held up by it. strict: it is a DataError instead. The next batches are decoded while the
+    session runs, and few are held, however many pictures there are.
     """
-    ranked = max(1, min(top_k, len(session.labels)))
-    remaining = iter(paths)
-    with ThreadPoolExecutor(READERS) as readers:
-
-        def decode_next() -> list[tuple[str, Future[np.ndarray]]]:
-            chosen = [str(path) for path in islice(remaining, batch_size)]
-            return [(path, readers.submit(decode, path, session.preprocessing)) for path in chosen]
-
-        waiting = deque([decode_next()])
-        while batch := waiting.popleft():
-            waiting.append(decode_next())
-            yield from _batch_rows(session, batch, ranked)
+    columns = Columns(labels=session.labels, top_k=max(1, min(top_k, len(session.labels))), probabilities=probabilities)
+    for batch in read_batches(pictures, session.preprocessing, batch_size=batch_size, decoding=decoding):
+        if strict and batch.errors:
+            position = min(batch.errors)
+            raise DataError(
+                f"{batch.names[position]}: {batch.errors[position]}",
+                hint="mend or remove it; without --strict it is a row with this error",
+            )
+        yield from _batch_rows(session, batch, columns)
 
 
 def evaluate_session(
@@ -106,30 +109,30 @@ def _named(answer: dict[str, Any], dataset: ArrayDataset) -> dict[str, Any]:
     }
 
 
-def _batch_rows(
-    session: Session, batch: list[tuple[str, "Future[np.ndarray]"]], ranked: int
-) -> Iterator[dict[str, Any]]:
-    images: list[np.ndarray] = []
-    errors: dict[int, str] = {}
-    for position, (path, reading) in enumerate(batch):
-        try:
-            images.append(reading.result())
-        except DataError as error:
-            errors[position] = error.message.removeprefix(f"{path}: ")
-    answers = iter(softmax(session.run(np.stack(images)))) if images else iter(())
-    for position, (path, _) in enumerate(batch):
-        if position in errors:
-            yield {"path": path, "error": errors[position]}
-            continue
-        yield {"path": path, **_answer(next(answers), session.labels, ranked)}
+def _batch_rows(session: Session, batch: Batch, columns: Columns) -> Iterator[dict[str, Any]]:
+    answers = iter(softmax(session.run(batch.images)) if len(batch.images) else ())
+    for position, name in enumerate(batch.names):
+        path = printable(name)
+        if position in batch.errors:
+            yield {"path": path, "error": batch.errors[position]}
+        else:
+            yield {"path": path, **_answer(next(answers), columns)}
 
 
-def _answer(probabilities: np.ndarray, labels: Sequence[str], ranked: int) -> dict[str, Any]:
+def printable(name: str) -> str:
+    """A path as text: bytes that are no UTF-8, which file names may hold, as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _answer(probabilities: np.ndarray, columns: Columns) -> dict[str, Any]:
     if not np.isfinite(probabilities).all():
         raise EngineError("the model answers with numbers that are not finite", hint="its weights are damaged")
-    order = np.argsort(-probabilities, kind="stable")[:ranked]
-    top = [{"label": labels[index], "probability": float(probabilities[index])} for index in order]
-    return {**top[0], "top": top}
+    order = np.argsort(-probabilities, kind="stable")[: columns.top_k]
+    top = [{"label": columns.labels[index], "probability": float(probabilities[index])} for index in order]
+    row = {**top[0], "top": top}
+    if columns.probabilities:
+        row["probabilities"] = dict(zip(columns.classes, map(float, probabilities), strict=True))
+    return row
 
 
 def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from resfit.budget import Measurement
 from resfit.engines.artifact import ENGINES, describe
@@ -20,6 +20,17 @@ from resfit.measure.request import MEASURED_IN_CHILD, Report, Request
 QUANTITIES = ("latency_ms", "file_bytes", "memory_bytes", "macs", "energy_mj")
 TIMEOUT_SECONDS = 600
 NOISY_SPREAD = 0.1
+
+
+class MeasuringRequest(Protocol):
+    """What a measuring process is asked, as it reads it."""
+
+    @property
+    def artifact(self) -> str: ...
+
+    def to_json(self) -> str: ...
+
+
 _ERRORS: dict[str, type[ResfitError]] = {kind.code: kind for kind in (UsageError, DataError, ModelError, EngineError)}
 
 
@@ -72,6 +83,7 @@ def request_for(
     engine: str,
     threads: int | None,
     quantities: Sequence[str],
+    precision: str | None = None,
     batch_size: int = 1,
     images: str | None = None,
     labels: str | None = None,
@@ -88,6 +100,7 @@ def request_for(
         artifact=os.fspath(Path(artifact).resolve()),
         engine=engine,
         threads=threads,
+        precision=precision,
         image_shape=(preprocessing.height, preprocessing.width, preprocessing.channels),
         quantities=tuple(name for name in quantities if name in MEASURED_IN_CHILD),
         batch_size=batch_size,
@@ -100,10 +113,10 @@ def request_for(
     )
 
 
-def run_child(request: Request) -> Report:
+def run_child(request: MeasuringRequest, module: str = "resfit.measure.child") -> Report:
     """Run one measuring process; its errors are raised here, a crash or a changed file is an EngineError."""
     # -P keeps the user's working folder, and whatever numpy.py lies in it, off the child's import path.
-    command = [sys.executable, "-P", "-m", "resfit.measure.child"]
+    command = [sys.executable, "-P", "-m", module]
     try:
         done = subprocess.run(
             command,

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from resfit.engines.artifact import ENGINES, open_session
+from resfit.engines.compare import Runs
 from resfit.engines.session import Session
 from resfit.errors import ResfitError
 from resfit.measure.energy import POWERCAP, energy_meter
@@ -39,7 +40,11 @@ def measure_here(request: Request) -> Report:
     import_module(ENGINES[request.engine][0])
     batches = _timed_batches(request)
     idle = peak_memory_bytes() if "memory_bytes" in request.quantities else None
-    session = open_session(request.artifact, engine=request.engine, threads=request.threads)
+    begin = time.perf_counter()
+    session = open_session(
+        request.artifact, engine=request.engine, threads=request.threads, precision=request.precision
+    )
+    load_ms = (time.perf_counter() - begin) * 1000
     latencies = timed_runs(session, batches, request)
     energy = None
     if "energy_mj" in request.quantities:
@@ -49,6 +54,8 @@ def measure_here(request: Request) -> Report:
         sha256_before=before,
         engine=session.engine,
         threads=session.threads,
+        precision=session.precision,
+        load_ms=load_ms,
         latencies_ms=latencies,
         idle_bytes=idle,
         peak_bytes=peak,
@@ -60,7 +67,7 @@ def measure_here(request: Request) -> Report:
     )
 
 
-def timed_runs(session: Session, batches: np.ndarray, request: Request) -> tuple[float, ...]:
+def timed_runs(session: Runs, batches: np.ndarray, request: Request) -> tuple[float, ...]:
     """Milliseconds of each run from uint8 images to probabilities, the batches turn about, warm.
 
     batches: uint8 (turns, batch, height, width, channels).
@@ -92,11 +99,17 @@ def logits_in_batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarra
 
 def _timed_batches(request: Request) -> np.ndarray:
     """Different images turn about, real ones where given, so that no cache flatters the timing."""
+    if request.images is None:
+        return noise_batches(request)
     size = request.batch_size
-    if request.images is not None:
-        images = np.load(request.images, mmap_mode="r")
-        turns = max(1, min(TURNS, len(images) // size))
-        return images[np.arange(turns * size).reshape(turns, size) % len(images)]
+    images = np.load(request.images, mmap_mode="r")
+    turns = max(1, min(TURNS, len(images) // size))
+    return images[np.arange(turns * size).reshape(turns, size) % len(images)]
+
+
+def noise_batches(request: Request) -> np.ndarray:
+    """A few batches of random images, uint8 (turns, batch, height, width, channels)."""
+    size = request.batch_size
     turns = TURNS if size == 1 else 2
     noise = np.random.default_rng(0)
     return noise.integers(0, 256, (turns, size, *request.image_shape), dtype=np.uint8)
@@ -135,17 +148,22 @@ def _standard_output_kept() -> Iterator[int]:
         os.close(kept)
 
 
-def main() -> int:
-    """Read one request, print one report or one error; 0 when measured."""
+def answer_on_standard_output(measured: Callable[[], Report]) -> int:
+    """Print a report, or the error that was raised in its place, as JSON; the exit code."""
     with _standard_output_kept() as output:
         try:
-            answer = measure_here(Request.from_json(sys.stdin.read())).to_json()
+            answer = measured().to_json()
             code = 0
         except ResfitError as error:
             answer = json.dumps({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
             code = error.exit_code
         os.write(output, answer.encode())
     return code
+
+
+def main() -> int:
+    """Read one request, print one report or one error; 0 when measured."""
+    return answer_on_standard_output(lambda: measure_here(Request.from_json(sys.stdin.read())))
 
 
 if __name__ == "__main__":

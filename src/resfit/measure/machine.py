@@ -12,7 +12,7 @@ TELLING_FLAGS = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
     "asimd", "asimddp", "bf16", "i8mm",
 )  # fmt: skip
-PACKAGES = ("torch", "onnxruntime", "numpy")
+PACKAGES = ("torch", "onnxruntime", "openvino", "numpy")
 
 
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:

@@ -19,6 +19,13 @@ def macs(spec: ResNetSpec, height: int, width: int) -> int:
     return sum(row["macs"] for row in stages(spec, height, width))
 
 
+def macs_by_operation(spec: ResNetSpec, height: int, width: int) -> dict[str, int]:
+    """Multiply-accumulates for one image of every operation that has any, by its full name, in order."""
+    rows: dict[str, int] = {}
+    _cost_of_all(layout.plan(spec), (spec.in_channels, height, width), rows)
+    return rows
+
+
 def parameters(spec: ResNetSpec) -> int:
     """The number of trained values; running statistics are not among them."""
     return sum(_parameters(operation) for _, operation in layout.walk(layout.plan(spec)))
@@ -37,46 +44,48 @@ def stages(spec: ResNetSpec, height: int, width: int) -> list[dict[str, Any]]:
     for operation in layout.plan(spec):
         name = operation.name if operation.name.startswith("layer") else "head" if len(rows) > 1 else "stem"
         row = rows.setdefault(name, {"name": name, "output_shape": shape, "parameters": 0, "macs": 0})
-        shape, added = _cost(operation, shape)
+        costs: dict[str, int] = {}
+        shape = _cost(operation, shape, costs, operation.name)
         row["output_shape"] = shape
         row["parameters"] += sum(_parameters(part) for _, part in layout.walk((operation,)))
-        row["macs"] += added
+        row["macs"] += sum(costs.values())
     return list(rows.values())
 
 
-def _cost(operation: layout.Operation, shape: Shape) -> tuple[Shape, int]:
-    """The output shape of an operation on `shape`, and its MACs."""
+def _cost(operation: layout.Operation, shape: Shape, rows: dict[str, int], name: str) -> Shape:
+    """The output shape of an operation on `shape`; its MACs, and those of its parts, are added to `rows` by name."""
     match operation:
         case layout.Sequence():
-            return _cost_of_all(operation.operations, shape)
+            return _cost_of_all(operation.operations, shape, rows, f"{name}.")
         case layout.Residual():
-            before, first = _cost_of_all(operation.pre, shape)
-            after, second = _cost_of_all(operation.branch, before)
-            shortcut = () if operation.shortcut is None else (operation.shortcut,)
-            return after, first + second + _cost_of_all(shortcut, before)[1]
+            before = _cost_of_all(operation.pre, shape, rows, f"{name}.")
+            after = _cost_of_all(operation.branch, before, rows, f"{name}.")
+            if operation.shortcut is not None:
+                _cost_of_all((operation.shortcut,), before, rows, f"{name}.")
+            return after
         case layout.Convolution(kernel=kernel, stride=stride):
             channels = operation.out_channels
             shape = (channels, *(_strided(side, kernel, stride) for side in shape[1:]))
             each = operation.in_channels // operation.groups * kernel**2
-            return shape, each * channels * shape[1] * shape[2]
+            rows[name] = each * channels * shape[1] * shape[2]
         case layout.MaxPool():
-            return (shape[0], *(_strided(side, 3, 2) for side in shape[1:])), 0
+            return (shape[0], *(_strided(side, 3, 2) for side in shape[1:]))
         case layout.SqueezeExcite(channels=channels, reduced=reduced):
-            return shape, 2 * channels * reduced
+            rows[name] = 2 * channels * reduced
         case layout.GlobalPool():
-            return shape[:1], 0
+            return shape[:1]
         case layout.Linear():
-            return (operation.out_features,), operation.in_features * operation.out_features
+            rows[name] = operation.in_features * operation.out_features
+            return (operation.out_features,)
         case _:
-            return _pooled(operation, shape), 0
+            return _pooled(operation, shape)
+    return shape
 
 
-def _cost_of_all(operations: Iterable[layout.Operation], shape: Shape) -> tuple[Shape, int]:
-    total = 0
+def _cost_of_all(operations: Iterable[layout.Operation], shape: Shape, rows: dict[str, int], prefix: str = "") -> Shape:
     for operation in operations:
-        shape, added = _cost(operation, shape)
-        total += added
-    return shape, total
+        shape = _cost(operation, shape, rows, prefix + operation.name)
+    return shape
 
 
 def _strided(side: int, kernel: int, stride: int) -> int:

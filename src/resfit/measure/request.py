@@ -13,7 +13,7 @@ MEASURED_IN_CHILD = ("latency_ms", "memory_bytes", "energy_mj")
 class Request:
     """One measuring process: which file it opens, through what, and what it measures.
 
-    artifact: path of the file; engine and threads as `open_session` takes them.
+    artifact: path of the file; engine, threads and precision as `open_session` takes them.
     image_shape: (height, width, channels) of the uint8 images the artifact takes.
     quantities: of latency_ms, memory_bytes, energy_mj; accuracy is measured when `labels` is given.
     batch_size: images a timed run; 1 is what a latency budget means.
@@ -28,6 +28,7 @@ class Request:
     threads: int | None
     image_shape: tuple[int, int, int]
     quantities: tuple[str, ...]
+    precision: str | None = None
     batch_size: int = 1
     warmup: int = 5
     repeats: int = 50
@@ -57,7 +58,8 @@ class Report:
     """What one measuring process saw; None where it was not asked.
 
     sha256_before, sha256_after: of the file, around everything measured.
-    engine, threads: read back from the open session.
+    engine, threads, precision: read back from the open session; precision is None where it is the file's.
+    load_ms: from the file to a session that can run.
     latencies_ms: every timed run, in order; a run is `batch_size` images.
     idle_bytes: VmHWM with the engine imported and nothing opened; peak_bytes: VmHWM at the end.
     energy_mj: millijoules an image, over `energy_images` images.
@@ -68,6 +70,8 @@ class Report:
     file_bytes: int
     engine: str
     threads: int | None
+    precision: str | None = None
+    load_ms: float | None = None
     latencies_ms: tuple[float, ...] | None = None
     idle_bytes: int | None = None
     peak_bytes: int | None = None

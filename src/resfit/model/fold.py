@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from resfit.errors import ModelError
 from resfit.model.model import Model
 from resfit.nn import plan as layout
+from resfit.nn.spec import ResNetSpec
 
 EPSILON = nn.BatchNorm2d(1).eps
 
@@ -26,9 +27,7 @@ def fold(model: Model) -> Model:
         return model
     if model.encodings or model.activation_ranges:
         raise ModelError("a model with encodings or activation ranges cannot be folded", hint="fold it first")
-    folded = dataclasses.replace(spec, norm="batch_leading" if spec.order == "pre" else "none", bias=True)
-    kept = {name for name, operation in layout.walk(layout.plan(folded)) if isinstance(operation, layout.Norm)}
-    norms = {conv: norm for conv, norm in _followed(layout.plan(spec), "") if norm not in kept}
+    folded, norms = _folded_spec(spec), _folding_norms(spec)
     weights: dict[str, Tensor] = {}
     for name, operation in layout.walk(layout.plan(folded)):
         if isinstance(operation, layout.Convolution):
@@ -37,6 +36,29 @@ def fold(model: Model) -> Model:
     gone = tuple(f"{norm}." for norm in norms.values())
     rest = {name: tensor for name, tensor in model.weights.items() if not name.startswith(gone)}
     return dataclasses.replace(model, spec=folded, weights={**rest, **weights})
+
+
+def folding_scales(model: Model) -> dict[str, Tensor]:
+    """What `fold` multiplies the weights of each output by, float64 (outputs,), for each convolution it folds into."""
+    if model.spec.norm != "batch":
+        return {}
+    return {convolution: _scale(model, norm) for convolution, norm in _folding_norms(model.spec).items()}
+
+
+def _folded_spec(spec: ResNetSpec) -> ResNetSpec:
+    return dataclasses.replace(spec, norm="batch_leading" if spec.order == "pre" else "none", bias=True)
+
+
+def _folding_norms(spec: ResNetSpec) -> dict[str, str]:
+    """The batch norm that each convolution takes in, by the convolution's name."""
+    folded = layout.plan(_folded_spec(spec))
+    kept = {name for name, operation in layout.walk(folded) if isinstance(operation, layout.Norm)}
+    return {convolution: norm for convolution, norm in _followed(layout.plan(spec), "") if norm not in kept}
+
+
+def _scale(model: Model, norm: str) -> Tensor:
+    gamma, variance = (model.weights[f"{norm}.{part}"].double() for part in ("weight", "running_var"))
+    return gamma / torch.sqrt(variance + EPSILON)
 
 
 def _followed(operations: tuple[layout.Operation, ...], prefix: str) -> Iterator[tuple[str, str]]:
@@ -67,10 +89,8 @@ def _folded(model: Model, convolution: str, norm: str | None) -> tuple[Tensor, T
     zeros = torch.zeros(len(weight), dtype=torch.float64)
     bias = model.weights.get(f"{convolution}.bias", zeros).double()
     if norm is not None:
-        gamma, beta, mean, variance = (
-            model.weights[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = gamma / torch.sqrt(variance + EPSILON)
+        beta, mean = (model.weights[f"{norm}.{part}"].double() for part in ("bias", "running_mean"))
+        scale = _scale(model, norm)
         weight = weight * scale.reshape(-1, 1, 1, 1)
         bias = beta + (bias - mean) * scale
     return weight.to(kernel.dtype), bias.to(kernel.dtype)

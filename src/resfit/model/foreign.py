@@ -1,23 +1,24 @@
 """Checkpoints that others published: a state dict in a file, and what it leaves unsaid."""
 
-import argparse
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from resfit.data.preprocessing import Preprocessing
-from resfit.errors import ModelError, UsageError
+from resfit.errors import ModelError
+from resfit.model.checkpoint_file import read_tensors, torchvision_names
 from resfit.model.fold import EPSILON
+from resfit.model.huggingface_names import from_huggingface
 from resfit.model.infer import infer_spec
 from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import check_finite
-from resfit.model.state import differences, shortened, state_shapes
+from resfit.model.state import differences, state_shapes
+from resfit.nn.architectures import summary
 from resfit.nn.spec import ResNetSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,14 +26,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 STEM_SIZES = {"cifar": 32}
 DEFAULT_SIZE = 224
 
-# Where training scripts put the state dict in a checkpoint; averaged weights first, as timm does.
-_WRAPPERS = (
-    "state_dict_ema", "model_ema", "ema_state_dict",
-    "state_dict", "model_state_dict", "model", "net", "weights",
-)  # fmt: skip
-_PREFIXES = ("module.", "_orig_mod.", "model.")
 _BARE_PROJECTION = re.compile(r".*\.downsample\.(weight|bias)")
-_RENAMED = {"linear.": "fc.", "classifier.": "fc."}
 
 
 def load_checkpoint(
@@ -57,81 +51,55 @@ def load_checkpoint(
     """
     path = Path(path)
     notes: list[str] = []
-    weights = _state(path, _read(path), notes)
-    _complete_projections(weights)
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if spec is None:
-        try:
-            spec, assumed = infer_spec(shapes)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
-        notes += [_summary(spec), *assumed]
-    _add_counters(spec, weights)
-    if found := differences(spec, {name: tuple(tensor.shape) for name, tensor in weights.items()}):
-        raise ModelError(f"{path} does not fit the network {_summary(spec)}: {'; '.join(found)}")
+    tensors = read_tensors(path, notes)
+    spec, weights = network_of(path, tensors, notes, spec=spec)
     if num_classes not in (None, spec.num_classes):
         raise ModelError(f"{path} has {spec.num_classes} classes, expected {num_classes}")
-    check_finite(path, weights)
     preprocessing = _preprocessing(spec, mean, std, img_size, notes)
     if labels is None:
         notes.append("the file names no classes: they are numbered")
     return Model(
         spec=spec,
-        weights={name: weights[name] for name in state_shapes(spec)},
+        weights=weights,
         preprocessing=preprocessing,
-        labels=tuple(labels) if labels is not None else tuple(str(index) for index in range(spec.num_classes)),
+        labels=tuple(labels) if labels is not None else numbered(spec.num_classes),
         provenance=Provenance(trained=True, source=str(path), notes=tuple(notes)),
     )
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load(path.read_bytes())
-        # timm's and others' checkpoints hold their command line, and such a Namespace is inert data
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from error
-    except Exception as error:  # a damaged or hostile file can make an unpickler raise anything
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(
-            f"{path} cannot be read as tensors alone: {reason}",
-            hint="save it anew with torch.save(network.state_dict(), PATH)",
-        ) from error
+def network_of(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    notes: list[str],
+    *,
+    spec: ResNetSpec | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[ResNetSpec, dict[str, Tensor]]:
+    """The network that tensors of a file belong to, and its whole state dict in its order.
+
+    spec: the network, where it is known; None reads it from names and shapes, and `changes` are fields that
+    something besides the tensors tells. `notes` receives what was inferred. ModelError names the file and lists
+    the tensors that are missing, unexpected, of another shape or not finite.
+    """
+    weights = torchvision_names(from_huggingface(tensors))
+    _complete_projections(weights)
+    if spec is None:
+        try:
+            spec, assumed = infer_spec({name: tuple(tensor.shape) for name, tensor in weights.items()})
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
+        spec = dataclasses.replace(spec, **(changes or {}))
+        notes += [f"read from the tensors: {summary(spec)}", *assumed]
+    _add_counters(spec, weights)
+    if found := differences(spec, {name: tuple(tensor.shape) for name, tensor in weights.items()}):
+        raise ModelError(f"{path} does not fit the network ({summary(spec)}): {'; '.join(found)}")
+    check_finite(path, weights)
+    return spec, {name: weights[name] for name in state_shapes(spec)}
 
 
-def _state(path: Path, content: Any, notes: list[str]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: unwrapped, without prefixes, torchvision's names, float32."""
-    if isinstance(content, Mapping):
-        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if wrapper is not None:
-            content = content[wrapper]
-            if wrapper in _WRAPPERS[:3]:
-                notes.append(f"the averaged weights are taken ({wrapper})")
-    if not isinstance(content, Mapping):
-        raise ModelError(f"{path} holds a {type(content).__name__}, expected a state dict")
-    tensors = {str(name): item for name, item in content.items() if isinstance(item, Tensor)}
-    if not tensors:
-        raise ModelError(f"{path} holds no state dict, only {shortened([str(key) for key in content])}")
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return {_renamed(name): _plain(tensor) for name, tensor in tensors.items()}
-
-
-def _renamed(name: str) -> str:
-    for old, new in _RENAMED.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name.replace(".shortcut.", ".downsample.")
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A tensor with memory of its own; half and double precision become float32."""
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.is_floating_point() else tensor).clone(memory_format=torch.contiguous_format)
+def numbered(count: int) -> tuple[str, ...]:
+    """Labels of classes that nothing names."""
+    return tuple(str(index) for index in range(count))
 
 
 def _complete_projections(weights: dict[str, Tensor]) -> None:
@@ -192,11 +160,3 @@ def _preprocessing(
 def imagenet(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """ImageNet's mean or deviation; their average in each channel of images that are not RGB."""
     return values if channels == len(values) else (sum(values) / len(values),) * channels
-
-
-def _summary(spec: ResNetSpec) -> str:
-    depths = "-".join(map(str, spec.depths))
-    return (
-        f"read from the tensors: {spec.stem} stem, {spec.block} blocks {depths}, widths "
-        f"{'-'.join(map(str, spec.widths))}, {spec.shortcut} shortcuts, {spec.num_classes} classes"
-    )

@@ -7,6 +7,8 @@ from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
 
 SHOWN = 10  # names an error message lists of each kind
+# In the metadata of a safetensors file of ours: a JSON object of JSON texts, the fields of engines.metadata
+DESCRIPTION = "resfit"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -22,11 +24,15 @@ def state_shapes(spec: ResNetSpec) -> dict[str, tuple[int, ...]]:
 
 def differences(spec: ResNetSpec, shapes: Shapes) -> list[str]:
     """What keeps tensors of these shapes from being the state of a network: a sentence each, or nothing."""
-    expected = state_shapes(spec)
+    return tensor_differences(state_shapes(spec), shapes)
+
+
+def tensor_differences(expected: Shapes, shapes: Shapes) -> list[str]:
+    """The tensors that are missing, unexpected or of another shape than expected: a sentence each kind."""
     mismatched = [
-        f"{name} is {shapes[name]}, expected {expected[name]}"
+        f"{name} is {tuple(shapes[name])}, expected {tuple(expected[name])}"
         for name in expected
-        if name in shapes and tuple(shapes[name]) != expected[name]
+        if name in shapes and tuple(shapes[name]) != tuple(expected[name])
     ]
     found = {
         "missing": [name for name in expected if name not in shapes],

@@ -73,6 +73,7 @@ NAMED: dict[str, ResNetSpec] = {
 
 _CIFAR = re.compile(r"(pre)?(cifar_)?resnet(\d{1,4})(b)?")
 _WIDE = re.compile(r"wrn-(\d{1,4})-(\d{1,4})")
+MAX_FAMILY_BLOCKS = 1665  # a block count a stage, of the deepest name a family has
 FAMILIES = "resnet{6n+2}, resnet{6n+2}b, preresnet{6n+2}, cifar_resnet{6n+2}, wrn-{6n+4}-{k}, plain_{name}"
 
 
@@ -105,3 +106,45 @@ def architecture(name: str) -> ResNetSpec:
         hint=f"{nearest(name, [*NAMED, 'resnet20', 'resnet56', 'wrn-16-4', 'preresnet20'])} "
         f"(also the families {FAMILIES})",
     )
+
+
+def is_architecture(name: str) -> bool:
+    """Whether a text is the name of a network."""
+    try:
+        architecture(name)
+    except UsageError:
+        return False
+    return True
+
+
+def architecture_name(spec: ResNetSpec) -> str | None:
+    """The name of a network, whatever its classes, image channels and rates of dropping; None where it has none."""
+    free = {
+        field: getattr(spec, field) for field in ("num_classes", "in_channels", "dropout", "drop_path", "zero_gamma")
+    }
+    plain = "plain_" if spec.shortcut == "none" else ""
+    for name in (plain + name for name in [*NAMED, *_family_names(spec)]):
+        if dataclasses.replace(architecture(name), **free) == spec:
+            return name
+    return None
+
+
+def summary(spec: ResNetSpec) -> str:
+    """A network in a line: its name where it has one, and its parts."""
+    name = architecture_name(spec)
+    depths = "-".join(map(str, spec.depths))
+    return (
+        f"{f'{name}, ' if name else ''}{spec.stem} stem, {spec.block} blocks {depths}, widths "
+        f"{'-'.join(map(str, spec.widths))}, {spec.shortcut} shortcuts, {spec.num_classes} classes"
+    )
+
+
+def _family_names(spec: ResNetSpec) -> list[str]:
+    """The names in the families by depth that a network could have."""
+    if spec.stem != "cifar" or len(spec.depths) != 3 or not 1 <= spec.depths[0] <= MAX_FAMILY_BLOCKS:
+        return []
+    depth = 6 * spec.depths[0] + 2
+    cifar = f"{'cifar_' if f'resnet{depth}' in NAMED else ''}resnet{depth}"
+    names = [cifar, f"{cifar}b", f"pre{cifar}", f"pre{cifar}b"]
+    width = spec.widths[0] // 16
+    return [*names, f"wrn-{depth + 2}-{width}"] if 1 <= width <= 1000 else names

@@ -195,7 +195,7 @@ def _groups(channels: int) -> int:
 def _stem(spec: ResNetSpec) -> list[Operation]:
     width = spec.stem_width
     if spec.stem in ("deep", "tiered"):
-        first, second = (width // 2, width // 2) if spec.stem == "deep" else (3 * width // 8, width // 2)
+        first, second = spec.stem_inner()
         convolution: Operation = Sequence(
             name="conv1",
             operations=(
@@ -289,8 +289,7 @@ def _branch(spec: ResNetSpec, stage: int, block: int) -> list[Operation]:
             operations += _norm(spec, f"bn{number}", convolution.out_channels)
     if spec.se_ratio:
         channels = convolutions[-1].out_channels
-        reduced = _divisible(channels * spec.se_ratio, 8)
-        operations.append(SqueezeExcite(name="se", channels=channels, reduced=reduced))
+        operations.append(SqueezeExcite(name="se", channels=channels, reduced=spec.se_width(stage)))
     return operations
 
 
@@ -319,7 +318,3 @@ def _shortcut(spec: ResNetSpec, stage: int, block: int) -> Sequence | ZeroPad | 
     if spec.order != "pre":
         operations += _norm(spec, str(first + 1), after)
     return Sequence(name="downsample", operations=tuple(operations))
-
-
-def _divisible(value: float, divisor: int) -> int:
-    return max(divisor, int(value + divisor / 2) // divisor * divisor)

@@ -43,6 +43,8 @@ class ResNetSpec:
     inner_widths: [stage][block][convolution] output channels of all but each branch's last convolution,
         once pruned.
     shortcut_pads: [stage] channels added (before, after) by a zero-pad shortcut, once pruned.
+    stem_inner_widths: output channels of a deep or tiered stem's first two convolutions, once pruned.
+    se_widths: [stage] hidden units of squeeze-and-excite, once pruned.
     """
 
     depths: tuple[int, ...]
@@ -67,6 +69,8 @@ class ResNetSpec:
     in_channels: int = 3
     inner_widths: tuple[tuple[tuple[int, ...], ...], ...] | None = None
     shortcut_pads: tuple[tuple[int, int], ...] | None = None
+    stem_inner_widths: tuple[int, ...] | None = None
+    se_widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
@@ -100,7 +104,7 @@ class ResNetSpec:
             raise UsageError(f"groups is {self.groups}, and only a bottleneck block has groups")
         if self.block == "article" and self.order == "pre":
             raise UsageError("the article's block has no pre-activation form", hint="use order='post'")
-        if self.stem in ("deep", "tiered") and self.stem_width < 4:
+        if self.stem in ("deep", "tiered") and self.stem_width < 4 and self.stem_inner_widths is None:
             raise UsageError(f"stem_width is {self.stem_width}, expected at least 4 for a {self.stem} stem")
 
     def _validate_pruned(self) -> None:
@@ -116,6 +120,10 @@ class ResNetSpec:
             raise UsageError(
                 f"shortcut_pads is {self.shortcut_pads}, expected (before, after) for each of {len(self.depths)} stages"
             )
+        for name, count in (("stem_inner_widths", 2), ("se_widths", len(self.depths))):
+            value = getattr(self, name)
+            if value is not None and not (len(value) == count and _whole(*value, least=1)):
+                raise UsageError(f"{name} is {value}, expected {count} whole numbers of at least 1")
 
     def _validate_block(self, stage: int, block: int) -> None:
         inner = self.inner(stage, block)
@@ -152,6 +160,19 @@ class ResNetSpec:
             return self.inner_widths[stage][block]
         standard = self.widths[stage] // (BOTTLENECK_REDUCTION if self.block == "bottleneck" else 1)
         return (round(standard * self.mid_ratio),) * (BLOCK_CONVOLUTIONS[self.block] - 1)
+
+    def stem_inner(self) -> tuple[int, ...]:
+        """Output channels of a deep or tiered stem's first two convolutions; none of the other stems."""
+        if self.stem not in ("deep", "tiered"):
+            return ()
+        width = self.stem_width
+        return self.stem_inner_widths or (width // 2 if self.stem == "deep" else 3 * width // 8, width // 2)
+
+    def se_width(self, stage: int) -> int:
+        """Hidden units of a stage's squeeze-and-excite: a multiple of 8 unless pruned."""
+        if self.se_widths is not None:
+            return self.se_widths[stage]
+        return max(8, int(self.widths[stage] * self.se_ratio + 4) // 8 * 8)
 
     def pads(self, stage: int, block: int) -> tuple[int, int]:
         """Zero channels (before, after) that a zero-pad shortcut adds."""

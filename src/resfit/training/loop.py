@@ -12,12 +12,14 @@ from resfit.nn.spec import ResNetSpec
 from resfit.randomness import derived_seed
 from resfit.training.distillation import Teacher
 from resfit.training.events import Subscriber
+from resfit.training.freezing import begin_epoch
 from resfit.training.recipe import Recipe
 from resfit.training.result import TrainResult
 from resfit.training.run import Run
 from resfit.training.schedule import learning_rate
 from resfit.training.starting import resume_run, start_run
 from resfit.training.surroundings import Interrupted, StopRequest, reproducible
+from resfit.training.weight_rules import FREE, WeightRules
 
 
 def train(
@@ -29,6 +31,7 @@ def train(
     on_event: Subscriber | None = None,
     init_weights: Mapping[str, Tensor] | None = None,
     teacher: Teacher | None = None,
+    rules: WeightRules = FREE,
     resume: bool = False,
     epochs: int | None = None,
     stop_after_step: int | None = None,
@@ -40,6 +43,7 @@ def train(
     folder: receives recipe.json, metrics.csv, data.jsonl.gz and checkpoints/; without it nothing is written.
     init_weights: a state dict to start from in place of random weights.
     teacher: whose answers the recipe's distill_weight is for.
+    rules: what the weights are held to; a resume must be given the same.
     resume: go on from the folder's last checkpoint by the recipe written there, which must be of the same
         network, data and teacher; `recipe` is not looked at.
     epochs: with resume, plan the rest of the schedule to end after so many epochs in all.
@@ -53,9 +57,11 @@ def train(
     """
     with reproducible(), StopRequest().listening() as stop:
         if resume:
-            run = resume_run(spec, splits, folder, on_event, max_seconds, teacher, epochs)
+            run = resume_run(spec, splits, folder, on_event, max_seconds, teacher, epochs, rules)
         else:
-            run = start_run(spec, splits, recipe or Recipe(), folder, on_event, init_weights, max_seconds, teacher)
+            run = start_run(
+                spec, splits, recipe or Recipe(), folder, on_event, init_weights, max_seconds, teacher, rules
+            )
         while not run.finished:
             _train_epoch(run, stop, stop_after_step)
         return run.result()
@@ -65,7 +71,7 @@ def _train_epoch(run: Run, stop: StopRequest, stop_after_step: int | None) -> No
     """The rest of the present epoch, or of the schedule should that end earlier."""
     recipe, epoch = run.recipe, run.step // run.steps_per_epoch
     cropped = run.progress(epoch * run.steps_per_epoch) < 1 - recipe.uncropped_fraction
-    run.network.train()
+    begin_epoch(run.network, frozen=epoch < recipe.freeze_epochs)
     assert recipe.batch_size is not None
     for batch in batches(
         run.splits.train,

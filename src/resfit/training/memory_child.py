@@ -85,7 +85,7 @@ def _train(request: dict[str, Any], recipe: Recipe) -> None:
     batch_size = min(recipe.batch_size, 2 * recipe.micro_batch)
     short = dataclasses.replace(
         recipe, batch_size=batch_size, epochs=None, steps=STEPS, replans=(), extensions=(), milestones=(),
-        milestone_decay=None, lr=1e-6,
+        milestone_decay=None, lr=1e-6, freeze_epochs=0,
     )  # fmt: skip
     splits = _noise(request, batch_size)
     with tempfile.TemporaryDirectory(prefix="resfit-memory-") as folder:

@@ -1,8 +1,11 @@
 """The recipe's optimiser, and the limits a recipe sets to gradients and weights."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from resfit.training.freezing import layers, rate_factors
 from resfit.training.recipe import DEFAULT_MOMENTUM, Recipe
 
 SECOND_DECAY = 0.99  # of Adam's squared gradients: a hundred steps, as short trainings need
@@ -14,16 +17,11 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     """The recipe's optimiser, from torch.optim.
 
     Decay acts on weights of two and more dimensions (convolutions, classifier), on norms and biases only where
-    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), else part of it.
+    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), else part of it. A group
+    has the entry "factor" where its rate is not the recipe's, but that times the factor.
     """
     assert recipe.lr is not None
-    groups = [
-        {"params": decayed_weights(network), "weight_decay": recipe.weight_decay},
-        {
-            "params": [p for p in network.parameters() if p.ndim <= 1],
-            "weight_decay": recipe.weight_decay if recipe.decay_norms else 0.0,
-        },
-    ]
+    groups = _groups(network, recipe)
     momentum = DEFAULT_MOMENTUM.get(recipe.optimizer, 0.0) if recipe.momentum is None else recipe.momentum
     if recipe.optimizer == "sgd":
         nesterov = momentum > 0 if recipe.nesterov is None else recipe.nesterov
@@ -36,6 +34,34 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     return kind(groups, lr=recipe.lr, betas=(momentum, SECOND_DECAY), eps=DAMPING)
 
 
+def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters by decay; by layer too where the recipe gives layers rates of their own."""
+    if recipe.layer_decay == 1.0:
+        return _by_decay(list(network.parameters()), recipe)
+    parts = layers(network)
+    return [
+        {**group, "factor": factor}
+        for part, factor in zip(parts, rate_factors(len(parts), recipe.layer_decay), strict=True)
+        for group in _by_decay(part, recipe)
+    ]
+
+
+def _by_decay(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {
+            "params": [p for p in parameters if p.ndim <= 1],
+            "weight_decay": recipe.weight_decay if recipe.decay_norms else 0.0,
+        },
+    ]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every group of parameters its rate where that of the whole is `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("factor", 1.0)
+
+
 def decayed_weights(network: nn.Module) -> list[nn.Parameter]:
     """Weights of convolutions and the classifier: all parameters of two and more dimensions."""
     return [p for p in network.parameters() if p.ndim > 1]
@@ -43,9 +69,10 @@ def decayed_weights(network: nn.Module) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def add_l1(weights: list[nn.Parameter], l1: float) -> None:
-    """Adds the gradient of l1 times the sum of absolute weights."""
+    """Adds the gradient of l1 times the sum of absolute weights, of those that learn."""
     for weight in weights:
-        assert weight.grad is not None
+        if weight.grad is None:
+            continue
         weight.grad.add_(weight.sign(), alpha=l1)
 
 
@@ -63,7 +90,7 @@ def limit_gradients(gradients: list[Tensor], norm: Tensor, recipe: Recipe) -> No
 @torch.no_grad()
 def limit_weights(weights: list[nn.Parameter], recipe: Recipe) -> None:
     """Keeps each weight within clip_weights, and the weights of each output within max_norm (Srivastava 2014)."""
-    for weight in weights:
+    for weight in (weight for weight in weights if weight.requires_grad):
         if recipe.clip_weights is not None:
             weight.clamp_(-recipe.clip_weights, recipe.clip_weights)
         if recipe.max_norm is not None:

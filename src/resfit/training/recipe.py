@@ -73,6 +73,8 @@ class Recipe:
         distill_temperature (Hinton et al. 2015; None is 4).
     precision, memory_format, compile: auto is replaced by what a short measurement finds fastest.
     activation_checkpointing: computes activations again in the backward pass instead of keeping them.
+    freeze_epochs: in so many first epochs only the classifier learns; the rest keeps its weights and statistics.
+    layer_decay: each residual block learns at the next one's rate times this, the classifier at the whole rate.
     train_memory_mb: limit of the whole process's memory, in 10^6 bytes.
     threads: of the processor; None keeps the number torch has.
     """
@@ -104,6 +106,8 @@ class Recipe:
     clip_value: float | None = None
     clip_weights: float | None = None
     max_norm: float | None = None
+    freeze_epochs: int = 0
+    layer_decay: float = 1.0
     balance: Balance = "none"
     crop_padding: int | None = None
     flip: bool | None = None

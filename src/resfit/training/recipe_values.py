@@ -29,7 +29,7 @@ _CHOICES = {
 }
 _COUNTS = {
     "epochs": 1, "steps": 1, "patience": 1, "batch_size": 2, "accumulate": 1, "micro_batch": 2, "threads": 1,
-    "crop_padding": 0, "cutout": 0,
+    "crop_padding": 0, "cutout": 0, "freeze_epochs": 0,
 }  # fmt: skip
 _SWITCHES = ("nesterov", "decay_norms", "flip", "trivial", "activation_checkpointing")
 _RANGES = {
@@ -46,6 +46,7 @@ _RANGES = {
     "clip_value": (1e-9, 1e9),
     "clip_weights": (1e-6, 1e6),
     "max_norm": (1e-6, 1e6),
+    "layer_decay": (0.01, 1.0),
     "distill_weight": (0.0, 1.0),
     "distill_temperature": (0.1, 100.0),
     "train_memory_mb": (1.0, 1e9),

@@ -34,6 +34,7 @@ from resfit.training.step import (
     published_network,
 )
 from resfit.training.surroundings import TrainingDiverged
+from resfit.training.weight_rules import FREE, WeightRules
 
 CHECKPOINT_SECONDS = 300.0  # an epoch longer than this is saved in its course
 
@@ -49,6 +50,7 @@ class Run:
         folder: Path | None,
         on_event: Subscriber | None,
         teacher: Teacher | None = None,
+        rules: WeightRules = FREE,
     ):
         assert recipe.batch_size is not None
         self.splits, self.recipe, self.folder = splits, recipe, folder
@@ -57,7 +59,7 @@ class Run:
         weights = None
         if recipe.balance == "weights":
             weights = class_weights(splits.train.targets, len(splits.labels))
-        self.training_step = TrainingStep(self.network, recipe, teacher=teacher, class_weights=weights)
+        self.training_step = TrainingStep(self.network, recipe, teacher=teacher, class_weights=weights, rules=rules)
         self.average = WeightAverage(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.best = BestEpoch(recipe.patience) if recipe.patience else None
         self.watch = LossWatch()
@@ -188,7 +190,7 @@ class Run:
         """Measures the validation images, adds a row to the history, saves."""
         self.refuse_broken_weights(lr)
         started = time.monotonic()
-        network = published_network(self.network, self.average.state if self.average else None)
+        network = self._measured()
         batch_size = min(self.recipe.micro_batch or EVALUATION_BATCH, EVALUATION_BATCH)
         logits = network_logits(network, self.splits.validation, self.input_layer, batch_size=batch_size)
         self.pace.evaluated(time.monotonic() - started)
@@ -268,12 +270,15 @@ class Run:
         self.step, self.loss_sum, self.history = state["step"], state["loss_sum"], state["history"]
         self.pace.restore(state["pace"])
 
+    def _measured(self) -> ResNet:
+        """The network as it would be published now."""
+        return published_network(self.network, self.average.state if self.average else None, self.training_step.rules)
+
     def _published(self) -> tuple[ResNet, int]:
         """The network whose weights are the result, and the epoch it is of."""
         if self.best is not None and self.best.weights is not None:
             return published_network(self.network, self.best.weights), self.best.epoch
-        network = published_network(self.network, self.average.state if self.average else None)
-        return network, -(-self.step // self.steps_per_epoch)
+        return self._measured(), -(-self.step // self.steps_per_epoch)
 
     def result(self) -> TrainResult:
         """The trained model with its provenance."""

@@ -27,6 +27,7 @@ from resfit.training.memory import planned_memory, probed_apart
 from resfit.training.probe import Probed, probe
 from resfit.training.recipe import DEFAULT_EPOCHS, Recipe
 from resfit.training.run import Run
+from resfit.training.weight_rules import WeightRules
 
 RESERVE = 0.01  # of a given time, for what comes after the last step
 
@@ -40,11 +41,17 @@ def start_run(
     init_weights: Mapping[str, Tensor] | None,
     max_seconds: float | None,
     teacher: Teacher | None,
+    rules: WeightRules,
 ) -> Run:
     """A run at step 0: recipe resolved by data and probes, weights drawn or taken over."""
     called = time.monotonic()
     if folder is not None and checkpoint_files(folder):
         raise UsageError(f"{folder} holds an earlier training", hint="resume it, or choose another folder")
+    if recipe.freeze_epochs and init_weights is None:
+        raise UsageError(
+            f"freeze_epochs is {recipe.freeze_epochs}, and there are no weights to keep: they are random",
+            hint="give --pretrained too, or leave --freeze-epochs out",
+        )
     recipe = _resolved(recipe, splits, spec)
     if recipe.epochs is None and recipe.steps is None and max_seconds is None:
         recipe = dataclasses.replace(recipe, epochs=DEFAULT_EPOCHS)
@@ -64,7 +71,7 @@ def start_run(
     network = ResNet(spec)
     if init_weights is not None:
         network.load_state_dict(dict(init_weights))
-    run = Run(network, splits, recipe, folder, on_event, teacher)
+    run = Run(network, splits, recipe, folder, on_event, teacher, rules)
     if probed is not None and max_seconds is not None:
         run.keep_to(called + max_seconds * (1 - RESERVE), probed.step_seconds)
     run.started(since=called)
@@ -79,6 +86,7 @@ def resume_run(
     max_seconds: float | None,
     teacher: Teacher | None,
     epochs: int | None,
+    rules: WeightRules,
 ) -> Run:
     """A run as the folder's last checkpoint has it, planned to `epochs` in all where that is given.
 
@@ -92,7 +100,7 @@ def resume_run(
     recipe = Recipe.from_dict(state["recipe"])
     _refuse_another(state, spec, splits, recipe, folder, teacher)
     torch.set_num_threads(recipe.threads or 1)
-    run = Run(ResNet(spec), splits, recipe, folder, on_event, teacher)
+    run = Run(ResNet(spec), splits, recipe, folder, on_event, teacher, rules)
     run.restore(state)
     if epochs is not None:
         if epochs * run.steps_per_epoch <= run.step:

@@ -15,9 +15,17 @@ from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
 from resfit.nn.resnet import ResNet
 from resfit.training.losses import distillation_loss, mean_loss
-from resfit.training.optimizers import add_l1, build_optimizer, decayed_weights, limit_gradients, limit_weights
+from resfit.training.optimizers import (
+    add_l1,
+    build_optimizer,
+    decayed_weights,
+    limit_gradients,
+    limit_weights,
+    set_rate,
+)
 from resfit.training.recipe import DEFAULT_TEMPERATURE, Recipe
 from resfit.training.recomputing import recomputing
+from resfit.training.weight_rules import FREE, WeightRules
 
 EVALUATION_BATCH = 250
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,7 +63,8 @@ class TrainingStep:
 
     Puts the network into the recipe's layout and number type, and computes with its weights where they are, also
     when compiled. teacher: uint8 images to logits (N, classes), where the recipe distils. class_weights float32
-    (classes,): what an image of each class counts, where the recipe balances by weights.
+    (classes,): what an image of each class counts, where the recipe balances by weights. rules: what the weights are
+    held to.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class TrainingStep:
         *,
         teacher: Callable[[np.ndarray], Tensor] | None = None,
         class_weights: np.ndarray | None = None,
+        rules: WeightRules = FREE,
     ):
         if (teacher is None) != (not recipe.distill_weight):
             raise UsageError(
@@ -73,22 +83,22 @@ class TrainingStep:
             )
         if (class_weights is None) != (recipe.balance != "weights"):
             raise UsageError(f"balance is {recipe.balance!r}, and class weights are given or missing")
-        self.network, self.recipe, self.teacher = network, recipe, teacher
+        self.network, self.recipe, self.teacher, self.rules = network, recipe, teacher, rules
         self.class_weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
         network.to(dtype=self.dtype, memory_format=torch_format(recipe.memory_format))  # type: ignore[call-overload]
         self.optimizer = build_optimizer(network, recipe)
         self.scaler = torch.amp.GradScaler("cpu", enabled=recipe.precision == "fp16")
         self._weights = decayed_weights(network)
-        self._forward = training_forward(network, recipe)
+        self.rules.keep(network)
+        self._forward = rules.forward(network, training_forward(network, recipe))
 
     def __call__(self, batch: Batch, input_layer: InputLayer, lr: float) -> float:
         """Updates the weights at the rate `lr`; the mean loss of the batch before it, without L1 and decay.
 
         NotFinite, with nothing updated but running statistics, when the loss or a gradient is.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self.optimizer, lr)
         loss = 0.0
         for part in micro_batches(batch, self.recipe.micro_batch):
             part_loss = self._loss(part, input_layer) * (len(part.targets) / len(batch.targets))
@@ -144,6 +154,7 @@ class TrainingStep:
         self.scaler.update()
         self.optimizer.zero_grad()
         limit_weights(self._weights, recipe)
+        self.rules.keep(self.network)
 
     def _check_loss(self, loss: float) -> None:
         if math.isfinite(loss):
@@ -212,12 +223,12 @@ class WeightAverage:
                 self.state[name].copy_(tensor)
 
 
-def published_network(network: ResNet, average: Mapping[str, Tensor] | None) -> ResNet:
+def published_network(network: ResNet, average: Mapping[str, Tensor] | None, rules: WeightRules = FREE) -> ResNet:
     """The network whose weights are published, in float32: the averaged one where there is an average."""
-    if average is None and next(network.parameters()).dtype == torch.float32:
+    if average is None and next(network.parameters()).dtype == torch.float32 and rules.transform is None:
         return network
     published = ResNet(network.spec)
-    published.load_state_dict(dict(average or network.state_dict()))
+    published.load_state_dict(rules.published(network, average or network.state_dict()))
     return published
 
 

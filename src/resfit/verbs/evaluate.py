@@ -20,7 +20,11 @@ def evaluate(
     *,
     split: Annotated[Literal["test", "validation", "train"], "which images"] = "test",
     engine: Annotated[
-        Literal["onnxruntime", "torch"] | None, "runtime (default: the one of the file, or onnxruntime)"
+        Literal["auto", "onnxruntime", "openvino", "torch", "torch-compiled"] | None,
+        "runtime; auto: the fastest here, measured once (default: the one of the file, or onnxruntime)",
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"] | None, "arithmetic of the runtime (default: as the file holds)"
     ] = None,
     img_size: Annotated[int | None, "square input size (default: the model's; the data's for a checkpoint)"] = None,
     mean: Annotated[tuple[float, ...] | None, "means a checkpoint was trained with, as fractions of 255"] = None,
@@ -47,15 +51,15 @@ def evaluate(
     artifact = artifact_of(model)
     notes = _cut_notes(model, split_seed)
     if artifact is not None:
-        from resfit.engines.artifact import describe, open_session
+        from resfit.engines.artifact import describe
 
         _refuse_changes(artifact, img_size=img_size, mean=mean, std=std, fit=fit)
-        session = open_session(artifact, engine=engine, threads=threads)
+        session = _session(artifact, engine, threads=threads, precision=precision, batch_size=batch_size)
         scores = _scores(session, data, split, batch_size, opening)
         trained = describe(artifact).trained
     else:
         loaded = _load(model, data, img_size=img_size, mean=mean, std=std, fit=fit)
-        with session_of(loaded, engine=engine, threads=threads) as session:
+        with session_of(loaded, engine=engine, threads=threads, precision=precision) as session:
             scores = _scores(session, data, split, batch_size, opening)
         notes, trained = notes + loaded.provenance.notes, loaded.provenance.trained
     for note in notes:
@@ -67,6 +71,7 @@ def evaluate(
         **scores,
         "trained": trained,
         "engine": session.engine,
+        "precision": session.precision,
         "threads": session.threads,
         "preprocessing": session.preprocessing.to_dict(),
         "notes": list(notes),
@@ -128,6 +133,22 @@ def _mistake_lines(result: dict[str, Any]) -> list[str]:
     return ["", "surest mistakes", *named]
 
 
+def _session(
+    artifact: Path, engine: str | None, *, threads: int | None, precision: str | None, batch_size: int
+) -> Any:
+    """A session on an artifact; only where auto is asked for does what was measured before decide the engine."""
+    from resfit.engines.artifact import open_session
+    from resfit.measure.choice import AUTO, open_chosen
+
+    if engine != AUTO:
+        return open_session(artifact, engine=engine, threads=threads, precision=precision)
+    session, reason = open_chosen(
+        artifact, engine=engine, threads=threads, precision=precision, batch_size=batch_size
+    )
+    print(f"note: {reason}", file=sys.stderr)
+    return session
+
+
 def _refuse_changes(artifact: Path, **given: Any) -> None:
     """An artifact's preprocessing is part of it: a flag that would change it is a UsageError."""
     flags = ", ".join("--" + name.replace("_", "-") for name, value in given.items() if value is not None)
@@ -145,12 +166,13 @@ def _load(
     fit: Any,
 ) -> Any:
     """The model, set to the data's own image size where neither it nor the user says which."""
+    from resfit.model.container_bytes import is_container
     from resfit.model.load import load
 
     loaded = load(model, mean=mean, std=std, img_size=img_size)
     if fit is not None:
         loaded = dataclasses.replace(loaded, preprocessing=dataclasses.replace(loaded.preprocessing, fit=fit))
-    if img_size is not None or Path(model).is_dir():
+    if img_size is not None or Path(model).is_dir() or is_container(model):
         return loaded
     from resfit.data.sources import image_shape
 

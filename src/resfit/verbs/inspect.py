@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from resfit.verbs.arguments import check_counts
+from resfit.verbs.file_bytes import bytes_of, bytes_table
 
 
 def inspect(
-    model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
+    model: Annotated[str, "run, fit or model folder, artifact, checkpoint, cached or hub name, or a network's name"],
     *,
     img_size: Annotated[int | None, "square input size (default: the model's own)"] = None,
 ) -> dict[str, Any]:
-    """Show a network's stages, parameters and multiply-accumulates."""
+    """Show a network's stages, parameters and multiply-accumulates, and where the bytes of a .resfit file go."""
     from resfit.measure.macs import macs, parameters, stages
+    from resfit.model.container_bytes import is_container
+    from resfit.nn.architectures import architecture_name, summary
 
     check_counts(img_size=img_size)
     found = _find(model)
@@ -26,10 +29,13 @@ def inspect(
     return {
         "model": model,
         **found,
+        "architecture": architecture_name(spec) or summary(spec),
+        "summary": summary(spec),
         "parameters": parameters(spec),
         "macs": macs(spec, height, width),
         "input": [height, width, spec.in_channels],
         "num_classes": spec.num_classes,
+        **(bytes_of(Path(model), parameters(spec)) if is_container(model) else {}),
         "stages": stages(spec, height, width),
         "spec": spec.to_dict(),
     }
@@ -51,7 +57,9 @@ def render(result: dict[str, Any]) -> str:
     height, width, channels = result["input"]
     weights = "trained" if result["trained"] else "untrained"
     head = f"{result['model']}: {height}x{width}x{channels} to {result['num_classes']} classes, {weights} weights"
-    return "\n".join([head, "", *table])
+    about = [f"network  {result['summary']}", f"source   {result['source']}"]
+    stored = ["", *bytes_table(result)] if "codec" in result else []
+    return "\n".join([head, *about, "", *table, *stored])
 
 
 def _find(model: str) -> dict[str, Any]:
@@ -68,9 +76,9 @@ def _find(model: str) -> dict[str, Any]:
             "trained": about.trained, "source": str(artifact), "precision": about.precision,
             "file_bytes": artifact.stat().st_size, "notes": [],
         }  # fmt: skip
-    if not Path(model).exists():
-        from resfit.nn.architectures import architecture
+    from resfit.nn.architectures import architecture, is_architecture
 
+    if not Path(model).exists() and is_architecture(model):
         spec = architecture(model)
         side = 32 if spec.stem == "cifar" else 224
         zeros, ones = (0.0,) * spec.in_channels, (1.0,) * spec.in_channels

@@ -14,10 +14,9 @@ from resfit.verbs.training_choices import (
     chosen_teacher,
     refuse_beside_resume,
     refuse_unfit,
+    refuse_without_weights,
 )
-
-TEST_BATCH = 128
-BUDGET_BROKEN = 3
+from resfit.verbs.training_outcome import publish
 
 
 def train(
@@ -27,18 +26,30 @@ def train(
     out: Annotated[str | None, "run folder to write (default: runs/DATA-N)"] = None,
     recipe: Annotated[str | None, "paper, fast (the default), strong, or a JSON file or run to follow"] = None,
     resume: Annotated[str | None, "run folder to go on with; --epochs may give it more, nothing else is needed"] = None,
-    pretrained: Annotated[str | None, "checkpoint or run folder whose weights are the start"] = None,
+    pretrained: Annotated[
+        str | None, "weights to start from: a run, checkpoint, model folder, cached name, or hf-hub:ORG/NAME"
+    ] = None,
+    freeze_epochs: Annotated[int | None, "first epochs in which the classifier alone learns (default: 0)"] = None,
+    layer_decay: Annotated[
+        float | None, "rate of each residual block over that of the next one, such as 0.8 (default: 1)"
+    ] = None,
     epochs: Annotated[int | None, "passes over the training images (default: the recipe's)"] = None,
     steps: Annotated[int | None, "updates, in place of --epochs"] = None,
     time_minutes: Annotated[float | None, "plan the whole schedule into this time instead of --epochs"] = None,
     patience: Annotated[
         int | None, "stop after so many epochs without a smaller validation loss, and publish the best epoch"
     ] = None,
-    img_size: Annotated[int | None, "square input size (default: the images' own, or 224)"] = None,
-    fit: Annotated[Literal["crop", "letterbox", "squash"], "how images of another shape come to that size"] = "crop",
+    img_size: Annotated[
+        int | None, "square input size (default: that of --pretrained, else the images' own, or 224)"
+    ] = None,
+    fit: Annotated[
+        Literal["crop", "letterbox", "squash"] | None,
+        "how images of another shape come to that size (default: that of --pretrained, else crop)",
+    ] = None,
     normalize: Annotated[
-        Literal["standardize", "minmax", "none"], "what pixels are scaled by: deviation, range, or nothing"
-    ] = "standardize",
+        Literal["standardize", "minmax", "none"] | None,
+        "what pixels are scaled by: deviation, range, or nothing (default: as --pretrained, else standardize)",
+    ] = None,
     max_unreadable: Annotated[float, "share of images, 0 to 1, that may be left out as unreadable"] = 0.01,
     split_seed: Annotated[int, "seed of the cut of data without splits"] = 0,
     cache: Annotated[str | None, "folder for decoded images (default: resfit in the user's cache folder)"] = None,
@@ -117,16 +128,17 @@ def train(
     if data is None:
         raise UsageError("train needs DATA", hint="a folder of class folders, a parquet folder, or digits")
     seconds = _seconds(time_minutes, epochs, steps)
-    opening = opening_of(
-        img_size=img_size, fit=fit, normalize=normalize, max_unreadable=max_unreadable, split_seed=split_seed,
-        cache=cache, cache_gb=cache_gb, train_memory_mb=train_memory_mb,
-    )  # fmt: skip
     if tensorboard:
         from resfit.training.tensorboard import require_tensorboard
 
         require_tensorboard()
     followed = chosen_recipe(recipe, given)
     network = chosen_network(model, pretrained, activation=activation, norm=norm, dropout=dropout, drop_path=drop_path)
+    refuse_without_weights(pretrained, followed)
+    opening = opening_of(
+        img_size=img_size, fit=fit, normalize=normalize, max_unreadable=max_unreadable, split_seed=split_seed,
+        cache=cache, cache_gb=cache_gb, train_memory_mb=train_memory_mb, source=network.preprocessing,
+    )  # fmt: skip
     taught_by = chosen_teacher(teacher, followed)
     splits = open_as(data, opening, channels=network.channels)
     spec = network.spec_for(splits)
@@ -135,13 +147,13 @@ def train(
     folder = prepare_folder(out) if out is not None else new_folder("runs", data)
     write_request(
         folder, spec, model=network.name, data=data, opening=opening, max_seconds=seconds, teacher=teacher,
-        tensorboard=tensorboard,
+        tensorboard=tensorboard, pretrained=network.source,
     )  # fmt: skip
     result = _run(
         spec, splits, followed, folder, tensorboard=tensorboard, teacher=instructor,
-        init_weights=network.weights_for(spec), max_seconds=seconds,
+        init_weights=network.weights_for(spec, labels=splits.labels, seed=followed.seed), max_seconds=seconds,
     )  # fmt: skip
-    return _finish(result, splits, folder, model=network.name, data=data)
+    return _finish(result, splits, folder, model=network.name, data=data, pretrained=network.source)
 
 
 def render(result: dict[str, Any]) -> str:
@@ -188,7 +200,7 @@ def _resume(folder: Path, data: str | None, epochs: int | None) -> dict[str, Any
         spec, splits, None, folder, tensorboard=bool(request.get("tensorboard")), teacher=instructor,
         resume=True, epochs=epochs, max_seconds=request["max_seconds"],
     )  # fmt: skip
-    return _finish(result, splits, folder, model=request["model"], data=data)
+    return _finish(result, splits, folder, model=request["model"], data=data, pretrained=request.get("pretrained"))
 
 
 def _run(spec: Any, splits: Any, recipe: Any, folder: Path, *, tensorboard: bool, **options: Any) -> Any:
@@ -212,78 +224,12 @@ def _run(spec: Any, splits: Any, recipe: Any, folder: Path, *, tensorboard: bool
         return run_training(spec, splits, recipe, folder=folder, on_event=tell, **options)
 
 
-def _finish(result: Any, splits: Any, folder: Path, *, model: str, data: str) -> dict[str, Any]:
+def _finish(result: Any, splits: Any, folder: Path, *, model: str, data: str, pretrained: str | None) -> dict[str, Any]:
     """Publish the model, measure it once on the test images, write what a person reads; a full disk loses nothing."""
     try:
-        return _published(result, splits, folder, model=model, data=data)
+        return publish(result, splits, folder, model=model, data=data, pretrained=pretrained)
     except OSError as error:
         raise ResfitError(
             f"{error.filename or folder} could not be written: {error.strerror or error}",
             hint=f"make room, and `resfit train --resume {folder}` writes it; nothing is trained again",
         ) from error
-
-
-def _published(result: Any, splits: Any, folder: Path, *, model: str, data: str) -> dict[str, Any]:
-    from resfit.inference.opening import session_of
-    from resfit.inference.predict import evaluation
-    from resfit.model.run_folder import save
-    from resfit.reporting.run_card import write_run_card
-    from resfit.verbs.report import write
-
-    recipe = result.recipe
-    save(result.model, folder)
-    batch_size = min(recipe.micro_batch or TEST_BATCH, TEST_BATCH)
-    with session_of(result.model, threads=recipe.threads) as session:
-        answers = evaluation(session, splits.role("test"), batch_size=batch_size)
-    outcome = {
-        "model": model,
-        "data": data,
-        **{name: answers[name] for name in ("accuracy", "accuracy_interval", "top5_accuracy", "loss", "ece")},
-        "num_images": answers["num_images"],
-        **_trained(result),
-        "roles": splits.roles(),
-        "skipped": [[image.name, image.reason] for image in splits.skipped],
-        "out": str(folder),
-    }
-    write_run_card(folder, result.model, outcome)
-    outcome["peak_memory_bytes"] = _peak_memory_bytes()
-    outcome["report"] = str(write(folder, result.model, splits, outcome, answers))
-    outcome["peak_memory_bytes"] = _peak_memory_bytes()
-    outcome["exit_code"] = BUDGET_BROKEN if _over_limit(outcome) else 0
-    return outcome
-
-
-def _trained(result: Any) -> dict[str, Any]:
-    """How the training went."""
-    from resfit.model.model import weights_sha256
-
-    published = next((row for row in result.history if row["epoch"] == result.published_epoch), result.history[-1])
-    return {
-        "validation_accuracy": published["validation_accuracy"],
-        "epochs": result.epochs,
-        "steps": result.steps,
-        "published_epoch": result.published_epoch,
-        "stopped_early": result.stopped_early,
-        "images_per_second": result.images_per_second,
-        "elapsed_seconds": result.elapsed_seconds,
-        "precision": result.recipe.precision,
-        "weights_sha256": weights_sha256(result.model),
-        "recipe": result.recipe.to_dict(),
-        "seed": result.recipe.seed,
-    }
-
-
-def _peak_memory_bytes() -> int | None:
-    """The most memory this process has held; None where the system does not tell."""
-    from resfit.errors import EngineError
-    from resfit.measure.memory import peak_memory_bytes
-
-    try:
-        return peak_memory_bytes()
-    except EngineError:
-        return None
-
-
-def _over_limit(outcome: dict[str, Any]) -> bool:
-    limit, peak = outcome["recipe"]["train_memory_mb"], outcome["peak_memory_bytes"]
-    return limit is not None and peak is not None and peak > limit * 1e6

@@ -1,8 +1,10 @@
 """What the flags of a training choose: its recipe, the network with its first weights, the teacher."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from resfit.errors import UsageError
@@ -118,6 +120,7 @@ class ChosenNetwork:
     name: str
     spec: Any
     initial: Any
+    pretrained: str | None
     changes: Mapping[str, Any]
 
     @property
@@ -125,14 +128,30 @@ class ChosenNetwork:
         """Channels the images must have; None where the network takes any."""
         return None if self.initial is None else self.spec.in_channels
 
+    @property
+    def source(self) -> str | None:
+        """What the weights to start from are: the path as it was typed, or what a name was found to mean."""
+        if self.pretrained is None or Path(self.pretrained).exists():
+            return self.pretrained
+        return str(self.initial.provenance.source)
+
+    @property
+    def preprocessing(self) -> Any:
+        """The preprocessing that the weights to start from were trained with; None where there are none."""
+        return None if self.initial is None else self.initial.preprocessing
+
     def spec_for(self, splits: Any) -> Any:
         """The network for these images and their classes."""
         return dataclasses.replace(
             self.spec, num_classes=len(splits.labels), in_channels=splits.preprocessing.channels, **self.changes
         )
 
-    def weights_for(self, spec: Any) -> dict[str, Any] | None:
-        """The initial weights that fit the network; the classifier starts anew where the classes differ."""
+    def weights_for(self, spec: Any, *, labels: tuple[str, ...], seed: int) -> dict[str, Any] | None:
+        """The initial weights that fit the network, None where they are random.
+
+        The classifier is that of the weights where it knows these classes, in their order here, or where it is of as
+        many classes that nothing names; else a new one, drawn from `seed`.
+        """
         if self.initial is None:
             return None
         import torch
@@ -141,13 +160,26 @@ class ChosenNetwork:
         from resfit.randomness import derived_seed
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(0, "new classifier"))
+            torch.manual_seed(derived_seed(seed, "new classifier"))
             fresh = ResNet(spec).state_dict()
-        ours = self.initial.weights
+        ours = dict(self.initial.weights)
+        kept = _classifier_rows(self.initial.labels, labels)
+        for name in ("fc.weight", "fc.bias"):
+            ours[name] = fresh[name] if kept is None else ours[name][kept]
+        said = "a new one" if kept is None else "that of the weights"
+        print(f"classifier of {len(labels)} classes: {said}", file=sys.stderr)
         return {
             name: ours[name] if name in ours and ours[name].shape == value.shape else value
             for name, value in fresh.items()
         }
+
+
+def _classifier_rows(known: tuple[str, ...], wanted: tuple[str, ...]) -> list[int] | None:
+    """For each wanted class its place among the known ones; None where they are others."""
+    if sorted(known) == sorted(wanted):
+        return [known.index(label) for label in wanted]
+    unnamed = known == tuple(str(index) for index in range(len(known)))
+    return list(range(len(wanted))) if unnamed and len(known) == len(wanted) else None
 
 
 def chosen_network(name: str | None, pretrained: str | None, **changes: Any) -> ChosenNetwork:
@@ -157,18 +189,32 @@ def chosen_network(name: str | None, pretrained: str | None, **changes: Any) -> 
         from resfit.nn.architectures import architecture
 
         name = name or DEFAULT_MODEL
-        return ChosenNetwork(name=name, spec=architecture(name), initial=None, changes=changes)
-    from resfit.model.load import load
+        return ChosenNetwork(name=name, spec=architecture(name), initial=None, pretrained=None, changes=changes)
+    from resfit.model.load import load_weights
 
-    initial = load(pretrained)
+    initial = load_weights(pretrained)
     if not initial.provenance.trained:
-        raise UsageError(f"{pretrained} is a network's name, not weights", hint="give a run folder or a checkpoint")
+        raise UsageError(f"the weights of {pretrained} are random", hint="give a trained run or a checkpoint")
+    for note in initial.provenance.notes:
+        print(f"note: {note}", file=sys.stderr)
     if name is not None and not _same_network(name, initial.spec):
         raise UsageError(
             f"--model is {name}, and {pretrained} holds the weights of another network",
             hint="leave --model out: the network is that of the weights",
         )
-    return ChosenNetwork(name=name or pretrained, spec=initial.spec, initial=initial, changes=changes)
+    return ChosenNetwork(
+        name=name or pretrained, spec=initial.spec, initial=initial, pretrained=pretrained, changes=changes
+    )
+
+
+def refuse_without_weights(pretrained: str | None, recipe: Any) -> None:
+    """UsageError where what is chosen of the weights to start from has none to be chosen of."""
+    if pretrained is None and (recipe.freeze_epochs or recipe.layer_decay != 1):
+        flag = "--freeze-epochs" if recipe.freeze_epochs else "--layer-decay"
+        raise UsageError(
+            f"{flag} is for weights that have learned something, and these are random",
+            hint="give --pretrained too, or leave it out",
+        )
 
 
 def _same_network(name: str, spec: Any) -> bool:

@@ -1,0 +1,41 @@
+"""What rounding did to a layer's outputs, made good by its scales and biases; least squares in closed form."""
+
+import numpy as np
+
+from resfit.compression.moments import Moments
+
+Array = np.ndarray
+
+DAMPING = 1e-3  # of the inputs' mean variance, added to each: inputs that never varied decide nothing
+ROUNDING = 1e-6  # of their mean square: what float32 sums may be wrong by
+MOST_STRETCH = 2.0
+
+
+def damped_covariance(moments: Moments) -> Array:
+    """The inputs' covariance, float64 (inputs, inputs), made positive definite."""
+    covariance = moments.covariance
+    variance, square = np.diag(covariance).mean(), np.diag(moments.inputs)[:-1].mean()
+    added = DAMPING * max(variance, 0.0) + ROUNDING * square
+    return covariance + np.eye(len(covariance)) * (added if added > 0 else 1.0)
+
+
+def best_weights(weights: Array, moments: Moments) -> Array:
+    """Float weights (outputs, inputs) that bring the layer nearest to its targets, drawn to the present ones.
+
+    They differ from the present ones where the copy reads other inputs than the original did.
+    """
+    lacking = moments.target_covariance - weights @ moments.covariance
+    return weights + np.linalg.solve(damped_covariance(moments), lacking.T).T
+
+
+def best_stretch(values: Array, moments: Moments) -> Array:
+    """The factor for each output's rounded weights, float64 (outputs,), that brings it nearest to its target."""
+    towards = (values * moments.target_covariance).sum(axis=1)
+    size = ((values @ damped_covariance(moments)) * values).sum(axis=1)
+    factors = np.divide(towards, size, out=np.ones_like(size), where=size > 0)
+    return np.clip(factors, 1 / MOST_STRETCH, MOST_STRETCH)
+
+
+def best_bias(values: Array, moments: Moments) -> Array:
+    """The bias of each output, float64 (outputs,), that leaves no mean error."""
+    return moments.targets[:, -1] - values @ moments.means

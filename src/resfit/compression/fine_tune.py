@@ -1,0 +1,99 @@
+"""Training on after a network was made smaller, taught by what it was before."""
+
+import dataclasses
+from pathlib import Path
+
+from resfit.data.dataset import Splits
+from resfit.errors import UsageError
+from resfit.model.model import Model
+from resfit.training.checkpoint import checkpoint_files
+from resfit.training.distillation import Teacher
+from resfit.training.events import Subscriber
+from resfit.training.loop import train
+from resfit.training.recipe import Recipe
+from resfit.training.weight_rules import Project, Transform, WeightRules
+
+# Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
+# Half the usual rate: the weights begin near a good place
+FINE_TUNING = Recipe(lr=0.1, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
+
+
+def fine_tune(
+    model: Model,
+    splits: Splits,
+    *,
+    epochs: int,
+    teacher: Model | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    folder: Path | None = None,
+    project: Project | None = None,
+    transform: Transform | None = None,
+    recipe: Recipe | None = None,
+    on_event: Subscriber | None = None,
+    resume: bool = True,
+) -> Model:
+    """The model trained on for so many epochs on the training images; its encodings are left out.
+
+    teacher: the model whose answers it follows; None trains by the labels alone.
+    project, transform: what its weights are held to, see training.weight_rules.WeightRules; the model returned, and
+        every measurement, has the transformed weights.
+    recipe: in place of FINE_TUNING; epochs, seed and threads are taken from here, and the teacher's share of the loss
+        is 0 without a teacher.
+    folder: receives the training's files; with `resume` a training that lies there goes on, and a finished one is
+        read back. UsageError where it is another's.
+    Classes that are mere numbers take the names of the data's. Same input, same seed and threads: same weights.
+    """
+    if epochs == 0:
+        return model
+    chosen = dataclasses.replace(recipe or FINE_TUNING, epochs=epochs, steps=None, seed=seed, threads=threads)
+    if teacher is None:
+        chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None)
+    if transform is not None:  # what replaces weights is not compiled
+        chosen = dataclasses.replace(chosen, compile="eager")
+    model = named(model, splits)
+    if model.preprocessing != splits.preprocessing:
+        raise UsageError(
+            "the images are not as the model takes them: of another size, or normalised otherwise",
+            hint="open the data with the model's own preprocessing",
+        )
+    instructor = None
+    if teacher is not None:
+        instructor = Teacher(named(teacher, splits), preprocessing=splits.preprocessing, labels=splits.labels)
+    result = train(
+        model.spec,
+        splits,
+        chosen,
+        folder=folder,
+        on_event=on_event,
+        init_weights=model.weights,
+        teacher=instructor,
+        rules=WeightRules(project=project, transform=transform),
+        resume=resume and folder is not None and bool(checkpoint_files(folder)),
+    )
+    return dataclasses.replace(
+        result.model,
+        provenance=dataclasses.replace(
+            result.model.provenance,
+            source=model.provenance.source,
+            notes=(*model.provenance.notes, _told(epochs, result.recipe, teacher)),
+        ),
+    )
+
+
+def named(model: Model, splits: Splits) -> Model:
+    """The model with the data's class names in place of mere numbers; UsageError where the classes are others."""
+    labels = splits.labels
+    if model.labels == labels:
+        return model
+    if model.labels == tuple(map(str, range(len(labels)))):
+        return dataclasses.replace(model, labels=labels)
+    raise UsageError(
+        f"the model knows {len(model.labels)} classes, and the data has {len(labels)} others",
+        hint="compress a model with images of the classes it was trained on",
+    )
+
+
+def _told(epochs: int, recipe: Recipe, teacher: Model | None) -> str:
+    taught = f", {recipe.distill_weight:.0%} of the loss from the network it was" if teacher is not None else ""
+    return f"trained on for {epochs} epoch{'s' * (epochs != 1)} (seed {recipe.seed}){taught}"

@@ -1,0 +1,61 @@
+"""Which points are tried for a wish: one way a method."""
+
+import functools
+from typing import Literal
+
+from resfit.compression.points import Points
+from resfit.compression.rounded_points import Curve, Training, once, trained_points
+from resfit.compression.sharing import share
+from resfit.compression.weight_grids import as_halves, on_grids
+from resfit.compression.wish import Outcome, Wish, outcome
+from resfit.data.images import Images
+from resfit.model.model import Model
+
+Method = Literal["auto", "prune", "quantise", "share", "code"]
+
+BITS = (2, 3, 4, 5, 6, 7, 8)
+HALF_BITS = 16
+
+
+def pursue(
+    points: Points,
+    wish: Wish,
+    method: Method,
+    model: Model,
+    images: Images,
+    *,
+    bits: int | None = None,
+    seed: int = 0,
+    training: Training | None = None,
+) -> Outcome:
+    """Try points of a model, then choose among them.
+
+    images: uint8 (N, H, W, C) of training images, to calibrate on. bits: a weight, in place of the fewest that do.
+    training: of the rounded weights; None is none.
+    """
+    if method in ("code", "prune"):
+        once(points, method, lambda: model)
+    elif method == "auto" and bits is None:
+        curve = Curve(model, images, seed=seed, points=points)
+        if training is None:
+            curve.try_for(wish)
+        else:
+            trained_points(curve, wish, training)
+    else:
+        step = "share" if method == "share" else "quantise"
+        _ladder(model, step, BITS if bits is None else (bits,), points, wish)
+    return outcome(points.tried, wish)
+
+
+def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wish: Wish) -> None:
+    """From few bits to many, until the answers are true enough."""
+    for bits in ladder:
+        point = points.point({"step": step, "bits": bits}, functools.partial(_of_bits, model, step, bits))
+        if wish.max_drop is not None and wish.drop_holds(point):
+            return
+
+
+def _of_bits(model: Model, step: str, bits: int) -> Model:
+    if step == "share":
+        return share(model, centers=2**bits)
+    return as_halves(model, kind="fp16") if bits == HALF_BITS else on_grids(model, bits=bits)

@@ -1,0 +1,54 @@
+"""What a caller holds the weights to while they are trained: a training obeys, and does not ask what it is for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Weights = Mapping[str, Tensor]
+Project = Callable[[Weights], None]
+Transform = Callable[[Weights], Weights]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightRules:
+    """Two functions of a network's parameters by name; either may be missing.
+
+    project: changes them in place, before the first step and after each update, as to keep pruned weights at zero.
+    transform: gives those that the network computes with in their place, in training and in every measurement: all
+        that differ from them, by name and of the same shapes. Gradients flow through it to the parameters, which the
+        optimiser updates; what is published are the transformed ones.
+    """
+
+    project: Project | None = None
+    transform: Transform | None = None
+
+    @torch.no_grad()
+    def keep(self, network: nn.Module) -> None:
+        """Projects the network's parameters."""
+        if self.project is not None:
+            self.project(dict(network.named_parameters()))
+
+    def forward(self, network: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The network computing with transformed parameters; `otherwise` where there is no transform."""
+        transform = self.transform
+        if transform is None:
+            return otherwise
+
+        def transformed(images: Tensor) -> Tensor:
+            parameters = dict(network.named_parameters())
+            return torch.func.functional_call(network, {**parameters, **transform(parameters)}, (images,))
+
+        return transformed
+
+    @torch.no_grad()
+    def published(self, network: nn.Module, state: Weights) -> dict[str, Tensor]:
+        """A state of the network (its own or an average) with the parameters that it computes with."""
+        if self.transform is None:
+            return dict(state)
+        changed = self.transform({name: state[name] for name, _ in network.named_parameters()})
+        return {**state, **{name: tensor.detach() for name, tensor in changed.items()}}
+
+
+FREE = WeightRules()

@@ -1,0 +1,145 @@
+"""Training on: from the given weights, taught by the original, resumable, and the same for the same seed."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_trainings import RECIPE, SPEC
+
+from resfit.compression.fine_tune import FINE_TUNING, fine_tune, named
+from resfit.compression.prune import prune, prune_to
+from resfit.compression.sparsify import keep_zeros, sparsify
+from resfit.data.dataset import ArrayDataset, Splits
+from resfit.data.sources import open_data
+from resfit.errors import UsageError
+from resfit.measure.macs import macs
+from resfit.model.model import weights_sha256
+from resfit.training.events import StepDone
+from resfit.training.loop import train
+
+FAST = dataclasses.replace(FINE_TUNING, precision="fp32", memory_format="channels_last", compile="eager", batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data("digits")
+
+
+@pytest.fixture(scope="module")
+def original(digits):
+    recipe = dataclasses.replace(RECIPE, epochs=6, flip=False)
+    return train(dataclasses.replace(SPEC, dropout=0.0, drop_path=0.0), digits, recipe).model
+
+
+@pytest.fixture(scope="module")
+def smaller(original, digits):
+    return prune(original, digits.train.images[:256], speedup=2.0, multiple=4)
+
+
+def _accuracy(model, splits):
+    from resfit.metrics.classification import accuracy
+    from resfit.training.step import InputLayer, network_logits
+
+    layer = InputLayer(splits.preprocessing, "contiguous")
+    return accuracy(network_logits(model.module(), splits.validation, layer), splits.validation.targets)
+
+
+def test_what_pruning_cost_comes_back(original, smaller, digits):
+    tuned = fine_tune(smaller, digits, epochs=3, teacher=original, threads=1, recipe=FAST)
+    assert tuned.spec == smaller.spec
+    assert _accuracy(tuned, digits) > _accuracy(smaller, digits) + 0.05
+    assert "trained on for 3 epochs (seed 0), 90% of the loss" in tuned.provenance.notes[-1]
+    assert tuned.provenance.notes[:-1] == smaller.provenance.notes
+    assert tuned.provenance.source == original.provenance.source
+
+
+def test_the_teacher_the_seed_and_the_recipe_each_matter(original, smaller, digits):
+    def sha(**options):
+        return weights_sha256(
+            fine_tune(smaller, digits, **{"epochs": 1, "teacher": original, "threads": 1, "recipe": FAST, **options})
+        )
+
+    plain = sha()
+    assert sha() == plain
+    lower = dataclasses.replace(FAST, lr=0.01)
+    assert len({plain, sha(teacher=None), sha(seed=1), sha(recipe=lower), sha(epochs=2)}) == 5
+
+
+def test_it_goes_on_where_it_was_stopped(original, smaller, digits, tmp_path):
+    options = {"epochs": 2, "teacher": original, "threads": 1, "recipe": FAST}
+    expected = fine_tune(smaller, digits, **options)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == 25:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fine_tune(smaller, digits, **options, folder=tmp_path, on_event=stop)
+    steps = []
+    events = fine_tune(
+        smaller, digits, **options, folder=tmp_path,
+        on_event=lambda event: steps.append(event.step) if isinstance(event, StepDone) else None,
+    )  # fmt: skip
+    assert weights_sha256(events) == weights_sha256(expected)
+    assert steps[0] > 1
+    steps.clear()
+    again = fine_tune(smaller, digits, **options, folder=tmp_path, on_event=lambda event: steps.append(event))
+    assert weights_sha256(again) == weights_sha256(expected)
+    assert not any(isinstance(event, StepDone) for event in steps)
+    with pytest.raises(UsageError, match="earlier training"):
+        fine_tune(smaller, digits, **options, folder=tmp_path, resume=False)
+    with pytest.raises(UsageError, match="another network"):
+        fine_tune(original, digits, **options, folder=tmp_path)
+
+
+def test_no_epochs_change_nothing(smaller, digits):
+    assert fine_tune(smaller, digits, epochs=0) is smaller
+
+
+def test_numbered_classes_take_the_data_s_names(original, digits):
+    labels = tuple(f"digit {label}" for label in digits.labels)
+    images = digits.train.images[:64]
+    train_set = ArrayDataset(images=images, targets=digits.train.targets[:64], labels=labels)
+    splits = Splits(
+        train=train_set, validation=train_set, test=None, labels=labels, sources={}, preprocessing=digits.preprocessing
+    )
+    tuned = fine_tune(original, splits, epochs=1, teacher=original, threads=1, recipe=FAST)
+    assert tuned.labels == labels
+    with pytest.raises(UsageError, match="others"):
+        named(dataclasses.replace(original, labels=tuple("abcdefghij")), splits)
+
+
+def test_images_of_another_kind_are_refused(smaller, digits):
+    wider = dataclasses.replace(smaller, preprocessing=dataclasses.replace(smaller.preprocessing, mean=(0.1,)))
+    with pytest.raises(UsageError, match="normalised otherwise"):
+        fine_tune(wider, digits, epochs=1)
+
+
+def test_zeros_stay_zeros_while_it_is_trained_on(original, digits):
+    sparse = sparsify(original, sparsity=0.8)
+    weights = [tensor for tensor in sparse.weights.values() if tensor.ndim > 1]
+    zeros = sum(int((tensor == 0).sum()) for tensor in weights)
+    assert zeros / sum(tensor.numel() for tensor in weights) == pytest.approx(0.8, abs=1e-3)
+    assert all(bool(tensor.any()) for tensor in weights)
+    tuned = fine_tune(sparse, digits, epochs=2, teacher=original, threads=1, recipe=FAST, project=keep_zeros(sparse))
+    for name, tensor in sparse.weights.items():
+        if tensor.ndim > 1:
+            assert torch.equal(tuned.weights[name] == 0, tensor == 0), name
+    assert _accuracy(tuned, digits) > _accuracy(sparse, digits)
+    with pytest.raises(UsageError, match=r"sparsity is 1"):
+        sparsify(original, sparsity=1.0)
+
+
+def test_prune_to_is_pruning_and_training_on(original, digits):
+    options = {"speedup": 2.0, "epochs": 1, "threads": 1, "multiple": 4}
+    result = prune_to(original, digits, **options)
+    size = original.preprocessing.height, original.preprocessing.width
+    assert macs(original.spec, *size) >= 2.0 * macs(result.spec, *size)
+    assert "pruned by taylor" in result.provenance.notes[-2]
+    assert "trained on for 1 epoch" in result.provenance.notes[-1]
+    bare = prune_to(original, digits, **{**options, "epochs": 0})
+    assert bare.spec == result.spec
+    assert weights_sha256(bare) != weights_sha256(result)

@@ -1,0 +1,55 @@
+"""Shared weights: optimal centers, and models that hold them."""
+
+import kmeans1d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resfit.compression import sharing
+from resfit.compression.sharing import best_centers, share
+from resfit.errors import UsageError
+from resfit.model.encoding import Codebook, holds
+from resfit.model.load import load
+from resfit.model.model import weights_sha256
+
+
+def squared_error(values: np.ndarray, centers: np.ndarray) -> float:
+    return float(np.square(values[:, None] - centers[None].astype(np.float64)).min(axis=1).sum())
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=60), st.integers(1, 9))
+@settings(max_examples=80, deadline=None)
+def test_centers_are_as_good_as_another_exact_solver_finds(numbers: list[int], count: int) -> None:
+    values = np.array(numbers, np.float64) / 8
+    centers = best_centers(values, count)
+    assert len(centers) <= count and np.all(np.diff(centers) > 0)
+    if len(set(numbers)) <= count:
+        assert np.array_equal(centers, np.unique(values))
+    else:
+        _, theirs = kmeans1d.cluster(values, count)
+        assert squared_error(values, centers) <= squared_error(values, np.array(theirs)) + 1e-6
+
+
+def test_many_values_are_cut_between_cells_at_little_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=5000)
+    exact = squared_error(values, best_centers(values, 8))
+    monkeypatch.setattr(sharing, "CELLS", 256)
+    coarse = squared_error(values, best_centers(values, 8))
+    assert exact <= coarse <= 1.001 * exact
+
+
+def test_a_shared_model_holds_few_weights_and_leaves_its_input_alone() -> None:
+    model = load("resnet20", num_classes=3)
+    before = weights_sha256(model)
+    small = share(model, centers=4)
+    assert weights_sha256(model) == before
+    encoding = small.encodings["layer1.0.conv1.weight"]
+    weights = small.weights["layer1.0.conv1.weight"].numpy()
+    assert isinstance(encoding, Codebook) and len(np.unique(weights)) <= 4 and holds(encoding, weights)
+    assert set(small.encodings) == {name for name, tensor in small.weights.items() if tensor.dim() > 1}
+
+
+def test_a_number_of_centers_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="1 shared weights"):
+        share(load("resnet20"), centers=1)
