@@ -23,9 +23,9 @@ from typing import Any, get_args
 
 from record import RESULTS, run, write_result
 
-from resfit.compression.fine_tune import FINE_TUNING, fine_tune
+from resfit.compression.fine_tune import FINE_TUNING, fine_tune, recipe_for
 from resfit.compression.importance import Importance
-from resfit.compression.prune import prune
+from resfit.compression.prune import pruned_start
 from resfit.data.dataset import Splits
 from resfit.data.sources import open_data
 from resfit.engines.artifact import build
@@ -35,7 +35,7 @@ from resfit.measure.macs import macs, parameters
 from resfit.measure.proof import prove
 from resfit.model.load import load
 from resfit.model.model import Model, weights_sha256
-from resfit.model.run_folder import is_run, load_run, save
+from resfit.model.run_folder import save
 from resfit.training.checkpoint import checkpoint_files
 from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
@@ -49,23 +49,22 @@ def main() -> int:
     original = load(arguments.model)
     splits = open_data(arguments.data, preprocessing=original.preprocessing)
     assert splits.test is not None
-    recipe = dataclasses.replace(FINE_TUNING, lr=arguments.lr, distill_weight=arguments.distill_weight)
     if checkpoint_files(arguments.run) and not arguments.resume:
         raise UsageError(f"{arguments.run} holds an earlier training", hint="give --resume, or another --run")
-    start = arguments.run / "pruned"
-    if arguments.resume and is_run(start):
-        smaller = load_run(start)
-    else:
-        smaller = prune(
-            original,
-            splits.train.images,
-            speedup=arguments.speedup,
-            kind=arguments.importance,
-            multiple=arguments.multiple,
-            seed=arguments.seed,
-        )
-        save(smaller, start)
+    smaller = pruned_start(
+        original,
+        splits.train.images,
+        speedup=arguments.speedup,
+        kind=arguments.importance,
+        multiple=arguments.multiple,
+        seed=arguments.seed,
+        folder=arguments.run,
+        resume=arguments.resume,
+    )
     spec = smaller.spec
+    recipe = dataclasses.replace(recipe_for(spec), distill_weight=arguments.distill_weight)
+    if arguments.lr is not None:
+        recipe = dataclasses.replace(recipe, lr=arguments.lr)
     print(f"depths {spec.depths}, widths {spec.widths}, inside {spec.inner_widths}", flush=True)
     trained = fine_tune(
         smaller,
@@ -165,7 +164,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--importance", default="taylor", choices=get_args(Importance))
     parser.add_argument("--multiple", type=int, default=8, help="of all widths")
-    parser.add_argument("--lr", type=float, default=FINE_TUNING.lr)
+    parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--distill-weight", type=float, default=FINE_TUNING.distill_weight)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="of the training")

@@ -91,7 +91,8 @@ def test_prices_fall_for_what_was_counted_and_are_those_of_a_distribution() -> N
     counts = count(np.repeat([0, 1, 2], [500, 400, 100]), expected)
     learned, first = counted_costs(counts), first_costs()
     row = bins(np.array([0.5]))[0]
-    assert np.allclose((2.0**-learned.bits).sum(axis=1), 1) and np.allclose((2.0**-first.bits).sum(axis=1), 1)
+    assert np.allclose((2.0**-learned.bits).sum(axis=1), 1)
+    assert np.allclose((2.0**-first.bits).sum(axis=1), 1)
     assert learned.bits[row, LIMIT + 1] < first.bits[row, LIMIT + 1]
     assert learned.bits[row, LIMIT + 1] == pytest.approx(learned.bits[row, LIMIT - 1])  # either sign
     assert learned.bits[row + 3, LIMIT + 1] == first.bits[row + 3, LIMIT + 1]  # another bin learned nothing
@@ -99,4 +100,6 @@ def test_prices_fall_for_what_was_counted_and_are_those_of_a_distribution() -> N
 
 def test_symbols_beyond_the_table_have_a_finite_and_rising_price() -> None:
     prices = first_costs().of(np.array([LIMIT, 2 * LIMIT, -8 * LIMIT]), np.full(3, 4.0))
-    assert np.isfinite(prices).all() and prices[1] == prices[0] + 2 and prices[2] == prices[0] + 6
+    assert np.isfinite(prices).all()
+    assert prices[1] == prices[0] + 2
+    assert prices[2] == prices[0] + 6

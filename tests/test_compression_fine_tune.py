@@ -6,14 +6,16 @@ import pytest
 import torch
 from small_trainings import RECIPE, SPEC
 
-from resfit.compression.fine_tune import FINE_TUNING, fine_tune, named
-from resfit.compression.prune import prune, prune_to
+from resfit.compression.fine_tune import FINE_TUNING, fine_tune, named, recipe_for
+from resfit.compression.prune import prune, prune_to, pruned_start
 from resfit.compression.sparsify import keep_zeros, sparsify
 from resfit.data.dataset import ArrayDataset, Splits
 from resfit.data.sources import open_data
 from resfit.errors import UsageError
 from resfit.measure.macs import macs
+from resfit.model.fold import fold
 from resfit.model.model import weights_sha256
+from resfit.nn.architectures import architecture
 from resfit.training.events import StepDone
 from resfit.training.loop import train
 
@@ -95,6 +97,21 @@ def test_it_goes_on_where_it_was_stopped(original, smaller, digits, tmp_path):
         fine_tune(original, digits, **options, folder=tmp_path)
 
 
+def test_wide_networks_and_those_without_norms_take_lower_rates():
+    assert recipe_for(architecture("resnet32")).lr == FINE_TUNING.lr
+    assert recipe_for(architecture("resnet50")) == recipe_for(architecture("resnet18"))
+    assert recipe_for(architecture("resnet18")).lr == pytest.approx(FINE_TUNING.lr / 8)
+    folded = recipe_for(dataclasses.replace(architecture("resnet32"), norm="none", bias=True))
+    assert folded.lr < 0.1 * FINE_TUNING.lr
+    assert folded.clip_norm is not None
+
+
+def test_a_folded_network_can_be_pruned_and_trained_on(original, digits):
+    tuned = prune_to(fold(original), digits, speedup=2.0, epochs=3, threads=1, multiple=4)
+    assert tuned.spec.norm == "none"
+    assert _accuracy(tuned, digits) > 0.5
+
+
 def test_no_epochs_change_nothing(smaller, digits):
     assert fine_tune(smaller, digits, epochs=0) is smaller
 
@@ -143,3 +160,17 @@ def test_prune_to_is_pruning_and_training_on(original, digits):
     bare = prune_to(original, digits, **{**options, "epochs": 0})
     assert bare.spec == result.spec
     assert weights_sha256(bare) != weights_sha256(result)
+
+
+def test_a_pruning_that_began_in_a_folder_is_gone_on_with(original, digits, tmp_path):
+    options = {"speedup": 2.0, "multiple": 4, "folder": tmp_path}
+    first = pruned_start(original, digits.train.images, **options)
+    other_images = digits.train.images[:100]
+    assert weights_sha256(pruned_start(original, other_images, **options)) == weights_sha256(first)
+    anew = pruned_start(original, other_images, **options, resume=False)
+    assert weights_sha256(anew) != weights_sha256(first)
+    for change in ({"speedup": 1.5}, {"seed": 1}, {"kind": "magnitude"}, {"multiple": 8}):
+        with pytest.raises(UsageError, match="another pruning"):
+            pruned_start(original, other_images, **{**options, **change})
+    with pytest.raises(UsageError, match="another pruning"):
+        pruned_start(anew, other_images, **options)

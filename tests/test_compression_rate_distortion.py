@@ -52,7 +52,8 @@ def test_a_dearer_bit_makes_a_smaller_file_that_answers_less_alike(tmp_path: Pat
     rounded = [rate_distortion(model, some_images(), tradeoff=tradeoff, seed=0) for tradeoff in (SMALL, 1e-5, LARGE)]
     sizes = [file_bytes(each, tmp_path / "a.resfit") for each in rounded]
     divergences = [reference.agreement(each).divergence for each in rounded]
-    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < sizes[0] / 2
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] / 2
     assert divergences == sorted(divergences)
 
 
@@ -77,7 +78,8 @@ def test_steps_that_are_kept_keep_weights_that_lie_on_them() -> None:
     again = rate_distortion(rounded, images, tradeoff=0.0, seed=0, keep_steps=True)
     name = "layer2.0.conv1.weight"
     first, second = rounded.encodings[name], again.encodings[name]
-    assert isinstance(first, Grid) and isinstance(second, Grid)
+    assert isinstance(first, Grid)
+    assert isinstance(second, Grid)
     symbols = [each.encodings[name].symbols(each.weights[name].numpy()) for each in (rounded, again)]
     assert np.mean(symbols[0] == symbols[1]) > 0.95
     assert np.abs(np.log(second.scales / first.scales)).max() < 0.3
@@ -91,7 +93,8 @@ def test_an_output_that_changes_no_answer_is_given_few_bits() -> None:
     weights["layer1.0.conv2.weight"][:, 3] = 0  # nothing reads this output of conv1
     model = dataclasses.replace(model, weights=weights)
     sensitivity = output_sensitivity(model, some_images(), seed=0)["layer1.0.conv1"]
-    assert sensitivity[3] == sensitivity.min() and sensitivity[3] < 0.01 * np.median(sensitivity)
+    assert sensitivity[3] == sensitivity.min()
+    assert sensitivity[3] < 0.01 * np.median(sensitivity)
     small = rate_distortion(model, some_images(), tradeoff=1e-7, seed=0)
     grid = small.encodings["layer1.0.conv1.weight"]
     symbols = np.abs(grid.symbols(small.weights["layer1.0.conv1.weight"].numpy())).sum((1, 2, 3))

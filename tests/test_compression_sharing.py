@@ -23,7 +23,8 @@ def squared_error(values: np.ndarray, centers: np.ndarray) -> float:
 def test_centers_are_as_good_as_another_exact_solver_finds(numbers: list[int], count: int) -> None:
     values = np.array(numbers, np.float64) / 8
     centers = best_centers(values, count)
-    assert len(centers) <= count and np.all(np.diff(centers) > 0)
+    assert len(centers) <= count
+    assert np.all(np.diff(centers) > 0)
     if len(set(numbers)) <= count:
         assert np.array_equal(centers, np.unique(values))
     else:
@@ -46,7 +47,9 @@ def test_a_shared_model_holds_few_weights_and_leaves_its_input_alone() -> None:
     assert weights_sha256(model) == before
     encoding = small.encodings["layer1.0.conv1.weight"]
     weights = small.weights["layer1.0.conv1.weight"].numpy()
-    assert isinstance(encoding, Codebook) and len(np.unique(weights)) <= 4 and holds(encoding, weights)
+    assert isinstance(encoding, Codebook)
+    assert len(np.unique(weights)) <= 4
+    assert holds(encoding, weights)
     assert set(small.encodings) == {name for name, tensor in small.weights.items() if tensor.dim() > 1}
 
 

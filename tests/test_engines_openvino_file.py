@@ -11,6 +11,7 @@ from resfit.compression.quantise import quantise
 from resfit.engines import openvino_file
 from resfit.engines.artifact import artifact_bytes, build, describe, file_format, open_session
 from resfit.errors import EngineError, UsageError
+from resfit.measure.artifact import measure
 
 pytest.importorskip("openvino", reason="the openvino format needs openvino")
 
@@ -33,6 +34,11 @@ def test_both_files_count_and_equal_models_give_equal_bytes(model, artifact, tmp
     assert again.sha256 == artifact.sha256
     assert (tmp_path / "again.bin").read_bytes() == weights.read_bytes()
     assert build(random_model(seed=1), tmp_path / "other.xml", format="openvino").sha256 != artifact.sha256
+
+
+def test_a_measurement_counts_both_files(artifact):
+    measured = measure(artifact.path, engine="openvino", threads=1, quantities=("file_bytes",))
+    assert measured.file_bytes == artifact.file_bytes
 
 
 def test_weights_keep_their_precision(model, artifact, tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import sys
 import tarfile
 import tracemalloc
@@ -208,3 +209,21 @@ def test_a_folder_holds_names_and_no_more(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4000 * 250
+
+
+def test_a_folder_that_cannot_be_listed_is_a_picture_that_cannot_be_read(folder, monkeypatch):
+    def listdir(path, listdir=os.listdir):
+        if str(path).endswith("inner"):
+            raise PermissionError("no")
+        return listdir(path)
+
+    monkeypatch.setattr("os.listdir", listdir)
+    *_, last = pictures([folder])
+    assert last.name == str(folder / "inner")
+    with pytest.raises(IsADirectoryError):
+        last.read()
+
+
+def test_names_on_standard_input_need_not_be_text(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"b\xff.png\nc.png\n"), encoding="ascii"))
+    assert names(["-"]) == [os.fsdecode(b"b\xff.png"), "c.png"]

@@ -135,7 +135,13 @@ def test_a_damaged_file_of_choices_counts_as_none(artifact, monkeypatch, cache, 
 
 @pytest.mark.parametrize(
     "spoiled",
-    [{"engine": "gone"}, {"latencies_ms": {}}, {"latencies_ms": 3}, {"refused": None}, {"latencies_ms": {"openvino": "1"}}],
+    [
+        {"engine": "gone"},
+        {"latencies_ms": {}},
+        {"latencies_ms": 3},
+        {"refused": None},
+        {"latencies_ms": {"openvino": "1"}},
+    ],
 )
 def test_a_row_that_is_no_choice_is_passed_over(artifact, monkeypatch, cache, spoiled):
     measuring(monkeypatch, {"onnxruntime": 2.0, "openvino": 1.0})

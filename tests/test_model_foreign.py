@@ -295,6 +295,13 @@ def test_the_tensors_in_the_way_are_listed(tmp_path: Path) -> None:
     assert "not finite in fc.bias" in refused(tmp_path, changed(fc__bias=torch.full((3,), float("inf"))))
 
 
+def test_weights_that_are_no_floats_are_refused_and_counters_made_whole(tmp_path: Path) -> None:
+    quantised = changed(fc__weight=torch.ones(3, 16, dtype=torch.int8))
+    assert "torch.int8 in fc.weight, expected floats" in refused(tmp_path, quantised)
+    torch.save(changed(bn1__num_batches_tracked=torch.tensor(7.0)), tmp_path / "net.pth")
+    assert load_checkpoint(tmp_path / "net.pth").weights["bn1.num_batches_tracked"].dtype == torch.int64
+
+
 NAMED = [
     "conv1.weight",
     "fc.weight",

@@ -12,7 +12,10 @@ from small_models import small_model, small_spec
 import resfit
 from resfit.errors import ModelError
 from resfit.model.huggingface import preprocessing_from_config
+from resfit.model.huggingface_layout import huggingface_names
+from resfit.model.huggingface_names import from_huggingface
 from resfit.model.model import Model, weights_sha256
+from resfit.nn.architectures import architecture
 
 
 def small(**changes: Any) -> Model:
@@ -161,3 +164,10 @@ def test_a_folder_without_weights_or_classifier(tmp_path: Path) -> None:
     del files["model.safetensors"]
     with pytest.raises(ModelError, match="no weights"):
         resfit.load(write(tmp_path / "empty", files))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_names_read_are_the_names_written(name: str) -> None:
+    theirs = huggingface_names(architecture(name))
+    tensors = {their: torch.empty(0) for their in theirs.values()}
+    assert list(from_huggingface(tensors)) == list(theirs)

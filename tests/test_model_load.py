@@ -6,11 +6,17 @@ import pytest
 import torch
 from small_models import small_model, small_spec
 
+import resfit
 from resfit.errors import ModelError, UsageError
 from resfit.model.load import load
 from resfit.model.model import weights_sha256
 from resfit.model.run_folder import save
 from resfit.nn.architectures import architecture
+
+
+def test_the_package_has_it() -> None:
+    assert resfit.load is load
+    assert "load" in dir(resfit)
 
 
 def test_run_and_fit_folders(tmp_path: Path) -> None:

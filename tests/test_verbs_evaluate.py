@@ -124,6 +124,33 @@ def test_engines_agree(run: str, mixed: Path) -> None:
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "engine"),
+    [
+        ("model.onnx", {}, "onnxruntime"),
+        ("model.onnx", {}, "openvino"),
+        ("beside.onnx", {"input": "normalised"}, "onnxruntime"),
+        ("probabilities.onnx", {"output": "probabilities"}, "onnxruntime"),
+        ("graph.xml", {"format": "openvino"}, "openvino"),
+        ("model.safetensors", {"format": "torch"}, "torch"),
+    ],
+)
+def test_every_artifact_is_scored_as_its_model(
+    run: str, mixed: Path, tmp_path: Path, name: str, form: dict[str, Any], engine: str
+) -> None:
+    artifact = build(colour_model(), tmp_path / name, **form).path
+    found = resfit.evaluate(str(artifact), str(mixed), engine=engine, precision="fp32", threads=1)
+    expected = resfit.evaluate(run, str(mixed), threads=1)
+    assert (found["engine"], found["precision"]) == (engine, "fp32")
+    assert found["confusion"] == expected["confusion"]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+
+
+def test_precision_is_what_the_runtime_can_do(run: str, mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", run, str(mixed), "--engine", "onnxruntime", "--precision", "bf16"]) == 1
+    assert "bf16" in capsys.readouterr().err
+
+
 def test_threads_are_those_asked_for(run: str, mixed: Path) -> None:
     assert [resfit.evaluate(run, str(mixed), threads=count)["threads"] for count in (1, 2)] == [1, 2]
 

@@ -23,6 +23,12 @@ from resfit.errors import UsageError
 from resfit.model.run_folder import save
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No engine that was chosen before, here or in another test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def run(tmp_path):
     save(small_model(small_spec()), tmp_path / "run")
@@ -255,3 +261,56 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path):
         assert len((tmp_path / f"{count}.jsonl").read_text().splitlines()) == count
         peaks.append(int(done.stdout.split()[-1]))
     assert peaks[1] < peaks[0] * 1.1
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    """The model of `run` in every form that a file may take."""
+    model = small_model(small_spec())
+    folder = tmp_path / "artifacts"
+    return [
+        build(model, folder / "model.onnx").path,
+        build(model, folder / "beside.onnx", input="normalised").path,
+        build(model, folder / "probabilities.onnx", output="probabilities").path,
+        build(model, folder / "graph.xml", format="openvino").path,
+        build(model, folder / "model.safetensors", format="torch").path,
+    ]
+
+
+def test_every_artifact_answers_as_the_model_does(run, artifacts, pictures):
+    expected = resfit.predict(str(run), [str(pictures)], probabilities=True)["predictions"]
+    for artifact in artifacts:
+        rows = resfit.predict(str(artifact), [str(pictures)], probabilities=True, threads=1)["predictions"]
+        for row, other in zip(rows, expected, strict=True):
+            assert row["label"] == other["label"], artifact
+            assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4), artifact
+
+
+def test_an_artifact_is_damaged_or_missing(artifacts, pictures, capsys):
+    onnx, graph = artifacts[0], artifacts[3]
+    onnx.write_bytes(onnx.read_bytes()[:500])
+    graph.with_suffix(".bin").unlink()
+    for path in (onnx, graph):
+        assert main(["predict", str(path), str(pictures)]) == 1
+        assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_the_engine_and_its_precision_are_those_asked_for(run, pictures, engine):
+    result = resfit.predict(str(run), [str(pictures)], engine=engine, precision="fp32", threads=1)
+    assert (result["engine"], result["precision"], result["engine_reason"]) == (engine, "fp32", None)
+
+
+def test_what_an_engine_cannot_do_is_said(run, pictures, capsys):
+    assert main(["predict", str(run), str(pictures), "--engine", "onnxruntime", "--precision", "bf16"]) == 1
+    assert "bf16" in capsys.readouterr().err
+
+
+def test_auto_takes_the_fastest_and_says_why(run, pictures, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "resfit.measure.choice._measured", lambda *_: ({"onnxruntime": 2.0, "openvino": 1.0}, {"torch": "absent"})
+    )
+    result = resfit.predict(str(run), [str(pictures)], engine="auto")
+    assert result["engine"] == "openvino"
+    assert "1 ms" in result["engine_reason"]
+    assert f"note: {result['engine_reason']}" in capsys.readouterr().err

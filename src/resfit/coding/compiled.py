@@ -6,7 +6,9 @@ that both ways give the same numbers.
 """
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -15,12 +17,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-try:
-    import numba
-except ImportError:
-    numba = None
+numba: Any = None
+with contextlib.suppress(ImportError):
+    numba = importlib.import_module("numba")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Compiled functions take and change rows but make none, so the counting of references, which would take most of the
+# time, is left out; and they are put into one another.
+OPTIONS = {"_nrt": False, "forceinline": True, "nogil": True}
 
 
 def compiled(function: Function) -> Function:
@@ -33,11 +38,11 @@ def compiled(function: Function) -> Function:
         return function
     folder = _cache_folder()
     if folder is None:
-        return numba.njit(function)
+        return numba.njit(**OPTIONS)(function)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # numba has no argument for it, and reads this when the function is wrapped
     try:
-        return numba.njit(cache=True, _nrt=False, forceinline=True)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -56,6 +61,7 @@ def _compiles() -> bool:
     return numba is not None and not numba.config.DISABLE_JIT
 
 
+@functools.cache
 def _cache_folder() -> Path | None:
     """Where machine code made from the present sources is kept; None where that cannot be written."""
     sources = hashlib.sha256()

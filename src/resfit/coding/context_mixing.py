@@ -6,7 +6,7 @@ its digits after the first.
 
 from typing import Any, NamedTuple
 
-from resfit.coding.compiled import compiled
+from resfit.coding.compiled import compiled, row
 from resfit.coding.expectation import (
     EXPECTED,
     KIND,
@@ -21,7 +21,7 @@ from resfit.coding.expectation import (
 )
 from resfit.coding.logistic_mixing import INPUTS, Mixing, code_alone, code_mixed, new_mixing
 
-NODES = 32  # of a magnitude: 12 for the number of digits, 12 for the digits of 2 to 15, 8 for those of more
+NODES = 32  # of a magnitude: 12 for the number of digits, 10 for the digits of 2 to 15, 8 for those of more
 LENGTHS = 12
 SHORT_DIGITS, LONG_DIGITS = 12, 24
 CONTEXTS = 1024  # of an input
@@ -34,6 +34,7 @@ SIGN_MIXERS = (BY_LEVEL + BY_PLACE) * NODES  # one, and one a place
 MIXERS = SIGN_MIXERS + 1 + BY_PLACE
 MOST_DIGITS = 33
 MOST_LEVEL = 63
+LEVELS = 2048  # that have a table
 
 
 class Model(NamedTuple):
@@ -41,11 +42,13 @@ class Model(NamedTuple):
 
     mixing: Mixing
     expectation: Expectation
+    levels: Any  # see `level_table`
 
 
 def new_model(coder: list[int]) -> Model:
     """A model that has learnt nothing, around a coder."""
-    return Model(new_mixing(coder, chances=CHANCES, mixers=MIXERS, slots=2 * INPUTS), new_expectation())
+    mixing = new_mixing(coder, chances=CHANCES, mixers=MIXERS, slots=2 * INPUTS)
+    return Model(mixing, new_expectation(), row(level_table()))
 
 
 @compiled
@@ -76,7 +79,7 @@ def code_symbols(model, data, symbols, kept, columns, geometry, center, start, s
     inner, kernel, width = geometry
     for index in range(start, stop):
         expect(model.expectation, kept, columns, index, kernel, inner)
-        level = set_contexts(model, kept, index, kernel, inner, width)
+        level = set_contexts(model, kept, index, kernel, width)
         place = min(index % kernel, BY_PLACE - 1)
         value = symbols[index] - center
         magnitude = code_magnitude(model.mixing, data, level, place, abs(value))
@@ -111,23 +114,23 @@ def code_magnitude(mixing, data, level, place, magnitude):
 
 
 @compiled
-def set_contexts(model, kept, index, kernel, inner, width):
+def set_contexts(model, kept, index, kernel, width):
     """Set the slots of a magnitude's contexts; returns the expected magnitude's coarse level, below BY_LEVEL."""
-    expectation, slots = model.expectation, model.mixing.slots
+    expectation, slots, levels = model.expectation, model.mixing.slots, model.levels
     now, seen = expectation.now, expectation.magnitudes
     place = min(index % kernel, 15)
-    expected = level_of(now[EXPECTED] >> 5)
+    expected = level_of(levels, now[EXPECTED] >> 5)
     left = min(abs(kept[index - 1]), 3) if index > 0 else 0
     before = min(abs(kept[index - 2]), 3) if index > 1 else 0
     near = (seen[0] + seen[1] + seen[2] + seen[3]) >> 8
     around = min(seen[0] >> 12, 2) * 3 + min(seen[NEAR + 2] >> 12, 2)
     above = min(abs(kept[index - width]), 2) if index % kernel >= width else 0
     around = (around * 3 + min(seen[NEAR + 3] >> 12, 2)) * 3 + above
-    set_slot(slots, 0, level_of(abs(now[SIGNED]) >> 7) // 2 * 32 + expected // 2)
+    set_slot(slots, 0, level_of(levels, abs(now[SIGNED]) >> 7) // 2 * 32 + expected // 2)
     set_slot(slots, 1, place * 64 + expected)
-    set_slot(slots, 2, level_of(now[OUTPUT] >> 6) // 2 * 32 + level_of(seen[NEAR + 1] >> 6) // 2)
+    set_slot(slots, 2, level_of(levels, now[OUTPUT] >> 6) // 2 * 32 + level_of(levels, seen[NEAR + 1] >> 6) // 2)
     set_slot(slots, 3, (left * 4 + before) * 16 + expected // 4)
-    set_slot(slots, 4, level_of(near) // 2 * 32 + level_of(now[OUTPUT] >> 6) // 2)
+    set_slot(slots, 4, level_of(levels, near) // 2 * 32 + level_of(levels, now[OUTPUT] >> 6) // 2)
     set_slot(slots, 5, around * 2 + now[KIND])
     return expected // 4
 
@@ -142,8 +145,9 @@ def set_slot(slots, place, context):
 def code_sign(model, data, place, magnitude, negative):
     """Write or read whether a symbol of the magnitude is negative."""
     slots, now, values = model.mixing.slots, model.expectation.now, model.expectation.values
-    expected = level_of(now[EXPECTED] >> 5)
-    signed = level_of(abs(now[SIGNED]) >> 6)
+    levels = model.levels
+    expected = level_of(levels, now[EXPECTED] >> 5)
+    signed = level_of(levels, abs(now[SIGNED]) >> 6)
     if now[SIGNED] < 0:
         signed = -signed
     signed = min(max(signed, -31), 31) + 32
@@ -164,9 +168,15 @@ def code_sign(model, data, place, magnitude, negative):
 
 
 @compiled
-def level_of(number):
-    """A number from 0 on a scale of four steps a doubling (eight for the first), at most MOST_LEVEL."""
+def level_of(levels, number):
+    """A number from 0 below 2 to the 38 on a scale of four steps a doubling, at most MOST_LEVEL."""
     shift = 0
-    while number >> shift >= 8:
-        shift += 1
-    return min(shift * 4 + (number >> shift), MOST_LEVEL)
+    while number >> shift >= LEVELS:
+        shift += 9
+    return min(4 * shift + levels[number >> shift], MOST_LEVEL)
+
+
+def level_table() -> list[int]:
+    """The levels below LEVELS: numbers below 8 are their own, and every doubling has four."""
+    shifts = [max(0, number.bit_length() - 3) for number in range(LEVELS)]
+    return [4 * shift + (number >> shift) for number, shift in enumerate(shifts)]

@@ -97,7 +97,9 @@ def learn(expectation, kept, columns, index, kernel, inner):
     _correct(expectation.magnitude_weights, 0, features, FEATURES, magnitude - now[EXPECTED], 256, 12)
     start = min(place, PLACES - 1) * NEAR
     least = now[EXPECTED] * now[EXPECTED] >> 14
-    _correct(expectation.value_weights, start, expectation.values, min(place, NEAR), value - now[SIGNED], least + 16, 11)
+    _correct(
+        expectation.value_weights, start, expectation.values, min(place, NEAR), value - now[SIGNED], least + 16, 11
+    )
     so_far = min(index % (kernel * inner), LONGEST_OUTPUT_MEAN)
     now[OUTPUT] += (magnitude - now[OUTPUT]) * shares[so_far] >> 16
     now[WHOLE] += (magnitude - now[WHOLE]) * shares[min(index, SHARES - 1)] >> 16

@@ -11,6 +11,7 @@ from resfit.coding.alphabet import alphabet_bytes, alphabet_of, read_alphabet
 from resfit.coding.codec import Array, CodingError, Reader, Shape, counts, flattened, shaped
 
 LONGEST = 20
+QUICK_BITS = 10  # looked up at once when reading
 Table = tuple[Array, Array]  # symbols, rising, and the length of each one's code in bits
 
 
@@ -122,32 +123,55 @@ def _read_table(reader: Reader, before: Table | None) -> Table:
 
 
 def _read_codes(reader: Reader, table: Table, size: int) -> Array:
-    """`size` symbols, int64."""
+    """`size` symbols, int64; the reader then stands behind their last byte."""
     alphabet, lengths = table
-    longest = int(lengths.max())
-    if longest == 0:
+    if not lengths.any():
         return np.full(size, alphabet[0])
     order = np.lexsort((alphabet, lengths))
-    ranks = np.repeat(order, 1 << (longest - lengths[order]))  # of every window of the longest code's bits: its symbol
-    symbols, steps = alphabet[ranks].tolist(), lengths[ranks].tolist()
-    return _walk(reader, symbols, steps, longest, size)
-
-
-def _walk(reader: Reader, symbols: list[int], steps: list[int], longest: int, size: int) -> Array:
-    """Symbols one after the other through the window table; the reader then stands behind their last byte."""
+    symbols = alphabet[order].tolist()
+    amounts = np.bincount(lengths, minlength=LONGEST + 1).tolist()
+    quick = _quick(symbols, lengths[order])
     data, start = reader.data, reader.position
     out = np.zeros(size, np.int64)
-    window, held, position, mask = 0, 0, start, (1 << longest) - 1
-    for index in range(size):
-        while held < longest:  # zeros are read past the end, and found to be missing below
-            window = (window << 8 | (data[position] if position < len(data) else 0)) & 0xFFFFFFFF
+    held, bits, position = 0, 0, start
+    for place in range(size):
+        while bits < LONGEST:  # zeros are read past the end, and found to be missing below
+            held = (held << 8 | (data[position] if position < len(data) else 0)) & 0xFFFFFFFF
             position += 1
-            held += 8
-        code = window >> (held - longest) & mask
-        out[index] = symbols[code]
-        held -= steps[code]
-    used_bits = 8 * (position - start) - held
-    last = reader.take((used_bits + 7) // 8)
-    if last[-1] & ((1 << (-used_bits % 8)) - 1):
+            bits += 8
+        step, symbol = quick[held >> (bits - QUICK_BITS) & ((1 << QUICK_BITS) - 1)]
+        if step == 0:
+            step, symbol = _long(held >> (bits - LONGEST) & ((1 << LONGEST) - 1), symbols, amounts)
+        out[place] = symbol
+        bits -= step
+    used = 8 * (position - start) - bits
+    last = reader.take((used + 7) // 8)
+    if last[-1] & ((1 << (-used % 8)) - 1):
         raise CodingError("the bits after the last code of a tensor are not zero")
     return out
+
+
+def _quick(symbols: list[int], lengths: Array) -> list[tuple[int, int]]:
+    """For each QUICK_BITS that may come: the length of the code they begin with and its symbol, or 0 for a longer one.
+
+    symbols and their lengths are in the order of their codes.
+    """
+    short = [int(length) for length in lengths if length <= QUICK_BITS]
+    table = [
+        (length, symbol)
+        for length, symbol in zip(short, symbols, strict=False)
+        for _ in range(1 << (QUICK_BITS - length))
+    ]
+    return table + [(0, 0)] * ((1 << QUICK_BITS) - len(table))
+
+
+def _long(window: int, symbols: list[int], amounts: list[int]) -> tuple[int, int]:
+    """The length and symbol of the code that LONGEST bits begin with."""
+    first = place = 0  # the first code of a length, and how many symbols have shorter ones
+    for length in range(1, LONGEST + 1):
+        ahead = (window >> (LONGEST - length)) - first
+        if ahead < amounts[length]:
+            return length, symbols[place + ahead]
+        place += amounts[length]
+        first = (first + amounts[length]) << 1
+    raise CodingError("the lengths of a Huffman code do not fit together")

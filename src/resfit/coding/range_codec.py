@@ -1,7 +1,7 @@
 """The range codec: every symbol through the adaptive model and the range coder, learning from tensor to tensor."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,8 @@ class _Stream:
         self.model = context_mixing.new_model(coder)
         self.symbols: Any = None
 
-    def tensor(self, values: Array, shape: Shape, *, center: int):
-        """Code a tensor; yields after each chunk."""
+    def tensor(self, values: Array, shape: Shape, *, center: int) -> Iterator[int]:
+        """Code a tensor; yields where it stands after each chunk."""
         learnt = self.model.expectation
         self._expectation.begin(learnt, kind=int(len(shape) < 2))
         geometry = _geometry(values.size, shape)
@@ -79,9 +79,7 @@ class _Stream:
         center = self._mixing.code_center(self.model, self.data, center)
         for start in range(0, values.size, CHUNK):
             stop = min(start + CHUNK, values.size)
-            self._mixing.code_symbols(
-                self.model, self.data, self.symbols, kept, columns, geometry, center, start, stop
-            )
+            self._mixing.code_symbols(self.model, self.data, self.symbols, kept, columns, geometry, center, start, stop)
             yield stop
         self._expectation.finish(learnt)
 

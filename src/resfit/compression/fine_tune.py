@@ -6,16 +6,29 @@ from pathlib import Path
 from resfit.data.dataset import Splits
 from resfit.errors import UsageError
 from resfit.model.model import Model
+from resfit.nn.spec import ResNetSpec
 from resfit.training.checkpoint import checkpoint_files
 from resfit.training.distillation import Teacher
 from resfit.training.events import Subscriber
 from resfit.training.loop import train
-from resfit.training.recipe import Recipe
+from resfit.training.recipe import FULL_RATE_WIDTH, Recipe
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
-# Half the usual rate: the weights begin near a good place
-FINE_TUNING = Recipe(lr=0.1, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
+RATE = 0.1  # half the usual one of a training: the weights begin near a good place
+FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
+SHARE_WITHOUT_NORMS = 0.02  # of that rate: nothing keeps the activations' size where batch norms are folded away
+CLIP_WITHOUT_NORMS = 1.0
+
+
+def recipe_for(spec: ResNetSpec) -> Recipe:
+    """FINE_TUNING at a rate for this network: lower for a wide one, as in training, and much lower without norms."""
+    widest = max(max(spec.inner(stage, 0)) for stage in range(len(spec.depths)))
+    lr = RATE * min(1.0, FULL_RATE_WIDTH / widest)
+    recipe = dataclasses.replace(FINE_TUNING, lr=lr)
+    if spec.norm in ("batch", "group"):
+        return recipe
+    return dataclasses.replace(recipe, lr=lr * SHARE_WITHOUT_NORMS, clip_norm=CLIP_WITHOUT_NORMS)
 
 
 def fine_tune(
@@ -38,15 +51,17 @@ def fine_tune(
     teacher: the model whose answers it follows; None trains by the labels alone.
     project, transform: what its weights are held to, see training.weight_rules.WeightRules; the model returned, and
         every measurement, has the transformed weights.
-    recipe: in place of FINE_TUNING; epochs, seed and threads are taken from here, and the teacher's share of the loss
-        is 0 without a teacher.
+    recipe: in place of recipe_for(the network); epochs, seed and threads are taken from here, and the teacher's share
+        of the loss is 0 without a teacher.
     folder: receives the training's files; with `resume` a training that lies there goes on, and a finished one is
         read back. UsageError where it is another's.
     Classes that are mere numbers take the names of the data's. Same input, same seed and threads: same weights.
     """
     if epochs == 0:
         return model
-    chosen = dataclasses.replace(recipe or FINE_TUNING, epochs=epochs, steps=None, seed=seed, threads=threads)
+    chosen = dataclasses.replace(
+        recipe or recipe_for(model.spec), epochs=epochs, steps=None, seed=seed, threads=threads
+    )
     if teacher is None:
         chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None)
     if transform is not None:  # what replaces weights is not compiled

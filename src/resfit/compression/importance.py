@@ -19,6 +19,7 @@ from resfit.training.step import InputLayer
 Importance = Literal["taylor", "magnitude", "norm_scale"]
 IMAGES = 1024
 BATCH = 16  # few enough that their derivatives hardly cancel before they are squared
+BATCH_PIXELS = 1 << 18  # for the sake of memory
 TEMPERATURE = 4.0  # of the answers: at 1 a well-trained network is so sure of them that nothing seems to matter
 
 
@@ -77,8 +78,9 @@ def _taylor(model: Model, images: Images, found: Mapping[str, Wire], scores: np.
     parameters = dict(module.named_parameters())
     input_layer = InputLayer(model.preprocessing, "contiguous")
     draws = rng(seed, "pruning answers")
-    for start in range(0, len(chosen), BATCH):
-        answers = module(input_layer(chosen[start : start + BATCH])) / TEMPERATURE
+    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    for start in range(0, len(chosen), size):
+        answers = module(input_layer(chosen[start : start + size])) / TEMPERATURE
         module.zero_grad()
         functional.cross_entropy(answers, _drawn(answers, draws), reduction="sum").backward()
         slopes = np.zeros_like(scores)

@@ -1,34 +1,29 @@
 """Structured pruning: a network of fewer channels and blocks that costs a given number of times less to run."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from resfit.compression.couplings import Coupling, Wire, couplings, wires
+from resfit.compression.allocation import chosen
 from resfit.compression.fine_tune import fine_tune
 from resfit.compression.importance import Importance, importance
-from resfit.compression.removal import kept_after, pruned_spec, remove
+from resfit.compression.removal import remove
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
-from resfit.errors import BudgetNotMet, UsageError
-from resfit.measure.macs import macs, macs_by_operation
-from resfit.model.model import Model
-from resfit.nn import plan as layout
-from resfit.nn.spec import ResNetSpec
+from resfit.errors import UsageError
+from resfit.measure.macs import macs
+from resfit.model.model import Model, weights_sha256
+from resfit.model.run_folder import is_run, load_run, save
 from resfit.randomness import rng
 from resfit.training.events import Subscriber
 from resfit.training.step import InputLayer
 
-# What one more operation counts besides its arithmetic, in multiply-accumulates, where steps are compared. In ONNX
-# Runtime one costs the time of 1,300,000 whatever its width (ResNet-32: 12 us, where a million take 9 us); the whole of
-# it would leave few and wide blocks, whose answers were further from the original's
-OPERATION_MACS = 100_000
+START = "pruned"  # subfolder of a training's folder
 STATISTICS_IMAGES = 2048
-STATISTICS_BATCH = 128
+STATISTICS_BATCH = 64
 
 
 def prune(
@@ -80,9 +75,18 @@ def prune_to(
 ) -> Model:
     """The model pruned and trained on for so many epochs, taught by the model it was (or by `teacher`).
 
-    Only training images are looked at, and validation images measured. See `prune` and `fine_tune`.
+    Only training images are looked at, and validation images measured. See `prune`, `pruned_start` and `fine_tune`.
     """
-    smaller = prune(model, splits.train.images, speedup=speedup, kind=kind, multiple=multiple, seed=seed)
+    smaller = pruned_start(
+        model,
+        splits.train.images,
+        speedup=speedup,
+        kind=kind,
+        multiple=multiple,
+        seed=seed,
+        folder=folder,
+        resume=resume,
+    )
     return fine_tune(
         smaller,
         splits,
@@ -96,26 +100,35 @@ def prune_to(
     )
 
 
-def chosen(
-    spec: ResNetSpec, scores: np.ndarray, *, height: int, width: int, speedup: float, multiple: int = 8
-) -> dict[str, list[int]]:
-    """What to remove, by coupling, for the network to cost so many times less.
+def pruned_start(
+    model: Model,
+    images: Images,
+    *,
+    speedup: float,
+    kind: Importance = "taylor",
+    multiple: int = 8,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
+) -> Model:
+    """What `prune` gives, kept in the folder's subfolder "pruned": with `resume` it is read from there.
 
-    scores: float64, what is lost with each channel, by its number. Taken is what loses least for what it saves, until
-    the cost is reached; then what fits after all is given back. BudgetNotMet where the network cannot be that small.
+    So a training that goes on does so with the very network it began with, whatever the number of threads now.
+    UsageError where the folder holds the pruning of another network, or by other values.
     """
-    allocation = _Allocation(spec, scores, height, width, multiple)
-    most = allocation.macs() / speedup
-    while allocation.macs() > most:
-        if not allocation.step():
-            reached = allocation.total / allocation.macs()
-            raise BudgetNotMet(
-                f"the network cannot cost {speedup:g} times less: {reached:.2f} times is the most, at widths that are "
-                f"multiples of {multiple}",
-                hint="ask for less, or give a smaller multiple",
-            )
-    allocation.give_back(most)
-    return allocation.removed()
+    values = {"speedup": speedup, "importance": kind, "multiple": multiple, "seed": seed}
+    request = {**values, "weights_sha256": weights_sha256(model)}
+    kept = None if folder is None else folder / START
+    if kept is not None and resume and is_run(kept):
+        smaller = load_run(kept)
+        if smaller.provenance.recipe != request:
+            raise UsageError(f"{kept} holds another pruning", hint="choose another folder")
+        return smaller
+    smaller = prune(model, images, speedup=speedup, kind=kind, multiple=multiple, seed=seed)
+    smaller = dataclasses.replace(smaller, provenance=dataclasses.replace(smaller.provenance, recipe=request))
+    if kept is not None:
+        save(smaller, kept)
+    return smaller
 
 
 @torch.no_grad()
@@ -127,7 +140,7 @@ def with_statistics(model: Model, images: Images, *, seed: int = 0) -> Model:
         return model
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # type: ignore[assignment]  # a plain mean over batches
+        norm.momentum = None  # a plain mean over batches
         norm.train()
     order = rng(seed, "statistics").permutation(len(images))[:STATISTICS_IMAGES]
     selected = images[np.sort(order)]
@@ -138,129 +151,3 @@ def with_statistics(model: Model, images: Images, *, seed: int = 0) -> Model:
         name: tensor for name, tensor in module.state_dict().items() if name.endswith(("running_mean", "running_var"))
     }
     return dataclasses.replace(model, weights={**model.weights, **measured})
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Cost:
-    """Multiply-accumulates of one operation, given which channels are kept."""
-
-    wire: Wire
-    each: float  # for a channel read and a channel written; squeeze-and-excite: for a channel
-    block: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, name: str, wire: Wire, macs: int) -> "_Cost":
-        first, *rest = name.split(".")
-        block = (int(first.removeprefix("layer")) - 1, int(rest[0])) if first.startswith("layer") else None
-        pairs = len(wire.reads) * (1 if isinstance(wire.operation, layout.SqueezeExcite) else len(wire.writes))
-        return cls(wire=wire, each=macs / pairs, block=block)
-
-    def __call__(self, kept: np.ndarray) -> float:
-        read = int(kept[list(self.wire.reads)].sum())
-        if isinstance(self.wire.operation, layout.SqueezeExcite):
-            return self.each * read
-        return self.each * read * int(kept[list(self.wire.writes)].sum())
-
-
-class _Allocation:
-    """What is removed so far, and the next step: fewer channels of the coupling that loses least for what it saves."""
-
-    def __init__(self, spec: ResNetSpec, scores: np.ndarray, height: int, width: int, multiple: int):
-        self.spec, self.scores, self.multiple = spec, scores, multiple
-        self.couplings = couplings(spec)
-        self.taken: list[tuple[Coupling, list[int]]] = []
-        self.kept = np.ones(len(scores), dtype=bool)
-        self.dropped: set[tuple[int, int]] = set()
-        costs = macs_by_operation(spec, height, width)
-        found = wires(spec)
-        self.operations = [_Cost.of(name, found[name], macs) for name, macs in costs.items()]
-        self.total = self.macs()
-        self.stuck: set[str] = set()
-
-    def macs(self) -> float:
-        """Multiply-accumulates of what is kept."""
-        return self._cost(self.kept, self.dropped, 0.0)
-
-    def _cost(self, kept: np.ndarray, dropped: set[tuple[int, int]], overhead: float) -> float:
-        return sum(cost(kept) + overhead for cost in self.operations if cost.block not in dropped)
-
-    def removed(self) -> dict[str, list[int]]:
-        """The channels taken so far, by coupling."""
-        removed: dict[str, list[int]] = {}
-        for coupling, taken in self.taken:
-            removed.setdefault(coupling.name, []).extend(taken)
-        return removed
-
-    def give_back(self, most: float) -> None:
-        """Undoes steps, the last first, that leave the cost within `most` multiply-accumulates."""
-        for step in reversed(list(self.taken)):
-            fewer = [other for other in self.taken if other is not step]
-            kept, dropped = np.ones_like(self.kept), set[tuple[int, int]]()
-            for coupling, taken in fewer:
-                kept[taken] = False
-                if coupling.block is not None and not kept[list(coupling.channels)].any():
-                    dropped.add(coupling.block)
-            if self._cost(kept, dropped, 0.0) <= most and self._describable(fewer):
-                self.taken, self.kept, self.dropped = fewer, kept, dropped
-
-    def step(self) -> bool:
-        """Takes the best step; False where there is none left."""
-        before = self._cost(self.kept, self.dropped, OPERATION_MACS)
-        steps = []
-        for coupling in self.couplings:
-            taken = self._taken(coupling)
-            if taken:
-                kept, dropped = self._after(coupling, taken)
-                saved = before - self._cost(kept, dropped, OPERATION_MACS)
-                steps.append((self.scores[taken].sum() / saved, coupling.name, coupling, taken))
-        for _, _, coupling, taken in sorted(steps, key=lambda step: step[:2]):
-            if self._describable([*self.taken, (coupling, taken)]):
-                self.kept, self.dropped = self._after(coupling, taken)
-                self.taken.append((coupling, taken))
-                return True
-            self.stuck.add(coupling.name)
-        return False
-
-    def _taken(self, coupling: Coupling) -> list[int]:
-        """The channels that the coupling's next step removes: those of least score down to the next multiple."""
-        left = [number for number in coupling.channels if self.kept[number]]
-        if not left or coupling.block in self.dropped or coupling.name in self.stuck:
-            return []
-        unit = int(np.lcm(self.multiple, coupling.runs))
-        target = (len(left) - 1) // unit * unit
-        if target == 0 and not self._may_end(coupling):
-            return []
-        size = len(coupling.channels) // coupling.runs
-        taken = []
-        for start in range(0, len(coupling.channels), size):
-            run = [number for number in coupling.channels[start : start + size] if self.kept[number]]
-            ranked = sorted(run, key=lambda number: (self.scores[number], number))
-            taken += ranked[: len(run) - target // coupling.runs]
-        return taken
-
-    def _may_end(self, coupling: Coupling) -> bool:
-        if coupling.block is None:  # `_describable` knows whether its tensors have other channels too
-            return True
-        stage, _ = coupling.block
-        gone = sum(block[0] == stage for block in self.dropped)
-        return coupling.droppable and gone + 1 < self.spec.depths[stage]
-
-    def _after(self, coupling: Coupling, taken: list[int]) -> tuple[np.ndarray, set[tuple[int, int]]]:
-        kept = self.kept.copy()
-        kept[taken] = False
-        if coupling.block is None or kept[list(coupling.channels)].any():
-            return kept, self.dropped
-        return kept, self.dropped | {coupling.block}
-
-    def _describable(self, steps: list[tuple[Coupling, list[int]]]) -> bool:
-        """Whether a spec can say what these steps leave; inside blocks it always can."""
-        if all(coupling.block is not None for coupling, _ in steps):
-            return True
-        removed: dict[str, list[int]] = {}
-        for coupling, taken in steps:
-            removed.setdefault(coupling.name, []).extend(taken)
-        try:
-            pruned_spec(self.spec, kept_after(self.spec, removed))
-        except UsageError:
-            return False
-        return True

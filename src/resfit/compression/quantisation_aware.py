@@ -27,9 +27,13 @@ WITHOUT_NORMS = dataclasses.replace(WITH_NORMS, lr=0.002, clip_norm=1.0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Lattice:
-    """The grid of one tensor in the network that is trained: weight = symbol x step of its output."""
+    """The grid of one tensor in the network that is trained: weight = symbol x step of its output.
+
+    signs: of the factor by which a norm's folding multiplies each output, with which symbols change their sign.
+    """
 
     steps: Tensor
+    signs: Tensor
     limit: int
 
     def rounded(self, weight: Tensor) -> Tensor:
@@ -97,12 +101,15 @@ def _lattices(model: Model, rounded: Model) -> dict[str, _Lattice]:
             continue
         weight = model.weights[name]
         steps = torch.from_numpy(encoding.scales).double()
+        signs = torch.ones_like(steps)
         if (scale := scales.get(name.removesuffix(".weight"))) is not None:
+            signs = torch.where(scale < 0, -1.0, 1.0).double()
             sizes = scale.abs()
             dead = sizes <= LEAST_FOLD * sizes.max()
             largest = weight.double().flatten(1).abs().amax(1)
             steps = torch.where(dead, 4 * largest + LEAST_FOLD, steps / torch.where(dead, 1.0, sizes))
-        lattices[name] = _Lattice(steps=_spread(steps, weight.dim()).to(weight.dtype), limit=encoding.limit)
+        steps, signs = (_spread(each, weight.dim()).to(weight.dtype) for each in (steps, signs))
+        lattices[name] = _Lattice(steps=steps, signs=signs, limit=encoding.limit)
     return lattices
 
 
@@ -110,9 +117,7 @@ def _start(weight: Tensor, rounded: Model, name: str, lattice: _Lattice) -> Tens
     """Weights whose symbols are those of `rounded`, each as near to its old value as that allows."""
     encoding = rounded.encodings[name]
     symbols = torch.from_numpy(encoding.symbols(rounded.weights[name].float().numpy())).to(weight.dtype)
-    flipped = torch.sign((symbols * weight).flatten(1).sum(1))  # a norm with a negative factor turns all signs
-    symbols = symbols * _spread(torch.where(flipped < 0, -1.0, 1.0), weight.dim())
-    middle = symbols * lattice.steps
+    middle = symbols * lattice.signs * lattice.steps
     room = ROOM * lattice.steps
     return middle + torch.clamp(weight - middle, -room, room)
 

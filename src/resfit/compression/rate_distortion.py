@@ -16,6 +16,7 @@ from torch import Tensor
 from resfit.compression.correction import best_bias, best_stretch, best_weights, damped_covariance
 from resfit.compression.error_feedback import Layer, expected_magnitudes, feedback_factors, round_layer
 from resfit.compression.moments import Moments, moments_of
+from resfit.compression.selection import blended
 from resfit.compression.sensitivity import output_sensitivity
 from resfit.compression.side_by_side import Meeting, carry
 from resfit.compression.small_tensors import rounded_small_tensors
@@ -47,7 +48,8 @@ def rate_distortion(
     """The folded model with its weights on grids, least in distortion + tradeoff x bits.
 
     images: uint8 (N, H, W, C) of training images, all of which are used. sensitivity: what `output_sensitivity`
-    gave for the folded model, if it is at hand. keep_steps: round to the grids that the folded model has.
+    gave for the folded model and blends of the images, if it is at hand. keep_steps: round to the grids that the
+    folded model has.
     Each layer is rounded for the inputs that the rounded layers before it give, and its scale and bias then bring
     its outputs back to the original's (at the end of a branch, the sum's).
     The input is unchanged; same input, same result.
@@ -55,7 +57,7 @@ def rate_distortion(
     steps = {name: grid.scales for name, grid in model.encodings.items() if isinstance(grid, Grid) and keep_steps}
     folded = fold(dataclasses.replace(model, encodings={}, activation_ranges={}))
     if sensitivity is None:
-        sensitivity = output_sensitivity(folded, images, seed=seed)
+        sensitivity = output_sensitivity(folded, blended(images, seed=seed), seed=seed)
     small = rounded_small_tensors(folded)
     rounding = _Rounding(folded, sensitivity, tradeoff, seed, steps)
     carry(folded, small.weights, images, rounding)

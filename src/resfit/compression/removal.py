@@ -6,6 +6,7 @@ Exact: where what is removed contributed nothing no answer changes, but for grou
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def _check(coupling: Coupling, numbers: Collection[int]) -> None:
         )
 
 
-def _fields(spec: ResNetSpec, found: Mapping[str, Wire], kept: Kept) -> dict[str, object]:
+def _fields(spec: ResNetSpec, found: Mapping[str, Wire], kept: Kept) -> dict[str, Any]:
     def count(name: str) -> int:
         return len(kept.positions(found[name].writes))
 
@@ -151,8 +152,9 @@ def _pads(spec: ResNetSpec, found: Mapping[str, Wire], kept: Kept) -> tuple[tupl
 def _without_defaults(spec: ResNetSpec) -> ResNetSpec:
     """The same network with None for what its other fields imply."""
     for field in _PRUNED_FIELDS:
+        none: dict[str, Any] = {field: None}
         try:
-            plainer = dataclasses.replace(spec, **{field: None})
+            plainer = dataclasses.replace(spec, **none)
         except UsageError:  # its other fields alone are no network
             continue
         if layout.plan(plainer) == layout.plan(spec):

@@ -9,7 +9,7 @@ from typing import Any
 from resfit.compression.points import Point, Points
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
-from resfit.compression.selection import search_tradeoff
+from resfit.compression.selection import blended, search_tradeoff
 from resfit.compression.sensitivity import output_sensitivity
 from resfit.compression.wish import Wish
 from resfit.data.dataset import Splits
@@ -20,9 +20,9 @@ from resfit.model.fold import fold
 from resfit.model.model import Model
 from resfit.training.events import Subscriber
 
-START_NATS = 0.012  # the first tradeoff is this divergence, spread over the weights
+START_NATS = 0.12  # the first tradeoff is this divergence, spread over the weights
 TRAINING_GAIN = 2.2  # how much dearer bits may be where training follows
-BYTES_TRIALS = 4
+BYTES_TRIALS = 6
 ENOUGH = 0.97  # of a file limit: near enough to stop
 STEEPEST, FLATTEST = -2.0, -0.1  # of log bytes over log tradeoff
 
@@ -55,7 +55,7 @@ class Curve:
     def _made(self, tradeoff: float) -> Model:
         if not self._sensitivity:
             plain = fold(dataclasses.replace(self.model, encodings={}, activation_ranges={}))
-            self._sensitivity = output_sensitivity(plain, self.images, seed=self.seed)
+            self._sensitivity = output_sensitivity(plain, blended(self.images, seed=self.seed), seed=self.seed)
         return rate_distortion(
             self.model,
             self.images,
@@ -66,7 +66,7 @@ class Curve:
         )
 
     def try_for(self, wish: Wish, start: float | None = None) -> float:
-        """Points around the one that just keeps the wish; the tradeoff of the last that kept its drop, or of the last."""
+        """Points around the one that just keeps the wish; gives its tradeoff, or the last one tried where none does."""
         tradeoff = START_NATS / parameters(self.model.spec) if start is None else start
         kept: list[tuple[float, Point]] = []
         if wish.max_drop is not None:

@@ -133,7 +133,7 @@ def _sized(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
     return _boxed(image.resize(_inner_size(image.size, size), Image.Resampling.BILINEAR), size)
 
 
-def _inner_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+def _inner_size(size: tuple[float, float], target: tuple[int, int]) -> tuple[int, int]:
     """What an image of `size` becomes within a letterbox of the size `target`; both (width, height)."""
     scale = min(target[0] / size[0], target[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -160,7 +160,7 @@ def fit_scaled(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     factor = _scale_factor(image.size, target, preprocessing.fit)
     drafted = None
     if factor > 1 and image.format in ("JPEG", "MPO"):
-        drafted = image.draft(None, (image.width // factor, image.height // factor))  # type: ignore[arg-type]
+        drafted = image.draft(None, (image.width // factor, image.height // factor))
     if drafted is None:
         return fit_image(image, preprocessing)
     _, (_, _, width, height) = drafted  # fractions of a pixel: the last row and column may be covered in part

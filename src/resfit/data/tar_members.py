@@ -1,6 +1,7 @@
 """The samples in one tar file, and the bytes of each where they lie."""
 
 import contextlib
+import functools
 import json
 import sys
 import tarfile
@@ -76,7 +77,7 @@ def image_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     with _refusals(path), path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
         end = path.stat().st_size
         while (member := tar.next()) is not None:
-            tar.members.clear()  # which would grow with the tar
+            tar.members.clear()  # type: ignore[attr-defined] # which would grow with the tar
             name = PurePosixPath(member.name)
             if not member.isreg() or member.issparse() or name.suffix.lower() not in EXTENSIONS:
                 continue
@@ -89,7 +90,7 @@ def image_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                     num_bytes=_image_bytes(path, member),
                     label="",
                 )
-                yield member.name, lambda place=place: read_member(place)
+                yield member.name, functools.partial(read_member, place)
         _refuse_rest(path, file, tar.offset)
 
 

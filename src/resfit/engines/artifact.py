@@ -1,5 +1,6 @@
 """Artifacts: the files that answer. `build` writes one, `open_session` opens it, `describe` reads its label."""
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,8 @@ def _folded(model: "Model", precision: str, input: Input, output: Output) -> tup
     """The model without its batch norms, and what its artifact says of itself."""
     from resfit.model.fold import fold
 
+    if precision == "fp32":  # an artifact of floats holds values, whatever grids they lie on
+        model = dataclasses.replace(model, encodings={}, activation_ranges={})
     folded = fold(model) if model.spec.norm == "batch" else model
     metadata = Metadata(
         spec=folded.spec,

@@ -1,5 +1,6 @@
 """PyTorch, eager: the reference that other engines are compared with; opens safetensors artifacts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class TorchSession:
         self._type = torch.bfloat16 if half else torch.float32
         self._layout = torch.channels_last if half else torch.contiguous_format
         network = network.eval()
-        self._network = network.to(dtype=self._type, memory_format=self._layout) if half else network
+        self._network: Callable[[torch.Tensor], torch.Tensor] = _converted(network) if half else network
         shape = (1, -1, 1, 1)
         self._mean = torch.tensor(preprocessing.mean, dtype=torch.float32).reshape(shape)
         self._std = torch.tensor(preprocessing.std, dtype=torch.float32).reshape(shape)
@@ -96,6 +97,15 @@ def session_arguments(engine: str, path: Path, *, precision: str | None) -> dict
 def model_session(model: Model, *, threads: int | None = None) -> TorchSession:
     """A model as it is, unfolded and without a file: what artifacts are compared with."""
     return TorchSession(model.module(), preprocessing=model.preprocessing, labels=model.labels, threads=threads)
+
+
+def _converted(network: torch.nn.Module) -> torch.nn.Module:
+    """The network's own weights in bf16, those of convolutions with channels last."""
+    network = network.to(torch.bfloat16)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _possible_threads(threads: int) -> int:

@@ -5,6 +5,7 @@ Given are image files, folders, patterns, tars, parquet files, and `-` for names
 
 import fnmatch
 import glob
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +84,7 @@ def _in_folder(folder: str) -> Iterator[str]:
     """Images anywhere in a folder; where it has none, tars and parquet files."""
     found = False
     for path in _walk(folder):
-        if _ends_in(path, EXTENSIONS):
+        if _ends_in(path, EXTENSIONS) or os.path.isdir(path):
             found = True
             yield path
     if not found:
@@ -91,11 +92,13 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Files anywhere in a folder, in the order of their names, part by part."""
+    """Files anywhere in a folder, in the order of their names, part by part; a folder that cannot be listed comes
+    itself, as a picture that cannot be read."""
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise DataError(f"the folder {folder} cannot be read ({error.strerror})") from error
+    except OSError:
+        yield folder
+        return
     for name in names:
         path = os.path.join(folder, name)
         if os.path.isfile(path):
@@ -120,7 +123,11 @@ def _matching(pattern: str) -> Iterator[str]:
 
 def _listed(lines: Iterable[str] | None) -> Iterator[str]:
     """The files behind the paths on standard input; one that does not exist comes as it is."""
-    for line in sys.stdin if lines is None else lines:
+    if lines is None:
+        lines = sys.stdin
+        if isinstance(lines, io.TextIOWrapper):  # names of files are bytes, and not all are UTF-8
+            lines.reconfigure(encoding="utf-8", errors="surrogateescape")
+    for line in lines:
         path = line.rstrip("\r\n")
         if not path:
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from resfit.budget import Measurement
-from resfit.engines.artifact import ENGINES, describe
+from resfit.engines.artifact import ENGINES, artifact_bytes, describe
 from resfit.errors import DataError, EngineError, ModelError, ResfitError, UsageError, nearest
 from resfit.measure.energy import POWERCAP, energy_meter
 from resfit.measure.macs import macs
@@ -165,7 +165,7 @@ def measurement(
 
 def _quantity(name: str, artifact: str | Path, report: Report | None) -> tuple[float | int | None, str]:
     if name == "file_bytes":
-        return os.stat(artifact).st_size, "size of the artifact file"
+        return artifact_bytes(artifact), "size of the artifact file"
     if name == "macs":
         described = describe(artifact)
         height, width = described.preprocessing.height, described.preprocessing.width

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resfit.engines.artifact import ENGINES, open_session
+from resfit.engines.artifact import ENGINES, artifact_bytes, open_session
 from resfit.engines.compare import Runs
 from resfit.engines.session import Session
 from resfit.errors import ResfitError
@@ -62,7 +62,7 @@ def measure_here(request: Request) -> Report:
         energy_mj=energy[0] if energy else None,
         energy_images=energy[1] if energy else None,
         accuracy=_accuracy(session, request),
-        file_bytes=os.stat(request.artifact).st_size,
+        file_bytes=artifact_bytes(request.artifact),
         sha256_after=sha256_file(Path(request.artifact)),
     )
 

@@ -79,9 +79,7 @@ def open_chosen(
         choice = choose_engine(artifact, threads=threads, precision=precision, batch_size=batch_size)
     elif engine is None:
         choice = kept_choice(artifact, threads=threads, precision=precision, batch_size=batch_size)
-    session = open_session(
-        artifact, engine=choice.engine if choice else engine, threads=threads, precision=precision
-    )
+    session = open_session(artifact, engine=choice.engine if choice else engine, threads=threads, precision=precision)
     return session, choice.reason if choice else None
 
 

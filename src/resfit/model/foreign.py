@@ -17,7 +17,7 @@ from resfit.model.huggingface_names import from_huggingface
 from resfit.model.infer import infer_spec
 from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import check_finite
-from resfit.model.state import differences, state_shapes
+from resfit.model.state import differences, shortened, state_shapes
 from resfit.nn.architectures import summary
 from resfit.nn.spec import ResNetSpec
 
@@ -25,6 +25,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STEM_SIZES = {"cifar": 32}
 DEFAULT_SIZE = 224
+COUNTER = "num_batches_tracked"
 
 _BARE_PROJECTION = re.compile(r".*\.downsample\.(weight|bias)")
 
@@ -93,8 +94,22 @@ def network_of(
     _add_counters(spec, weights)
     if found := differences(spec, {name: tuple(tensor.shape) for name, tensor in weights.items()}):
         raise ModelError(f"{path} does not fit the network ({summary(spec)}): {'; '.join(found)}")
-    check_finite(path, weights)
+    _check_numbers(path, weights)
     return spec, {name: weights[name] for name in state_shapes(spec)}
+
+
+def _check_numbers(path: Path, weights: dict[str, Tensor]) -> None:
+    """ModelError for weights that are whole or complex numbers or not finite; counters become whole numbers."""
+    for name, tensor in weights.items():
+        if name.endswith(COUNTER):
+            weights[name] = tensor.long()
+    others = [name for name, item in weights.items() if not (item.is_floating_point() or name.endswith(COUNTER))]
+    if others:
+        raise ModelError(
+            f"{path} holds {weights[others[0]].dtype} in {shortened(others)}, expected floats",
+            hint="give the checkpoint from before it was quantised",
+        )
+    check_finite(path, weights)
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -128,7 +143,7 @@ def _complete_projections(weights: dict[str, Tensor]) -> None:
 def _add_counters(spec: ResNetSpec, weights: dict[str, Tensor]) -> None:
     """Files from before torch 0.4.1 lack the batch counters of norms, which no answer depends on."""
     for name in state_shapes(spec):
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(COUNTER):
             weights.setdefault(name, torch.zeros((), dtype=torch.int64))
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
-from resfit.errors import UsageError, nearest
+from resfit.errors import ModelError, UsageError, nearest
 from resfit.model.hub import Repository, cached, cached_names, fetch, repository
 
 HUB, TIMM, TORCHVISION = "hf-hub:", "timm:", "torchvision:"
 TIMM_ORGANISATION = "timm"
-_HASHED = re.compile(r"(.+)-[0-9a-f]{8,64}\.(?:pth|pt|th)")
+SUFFIXES = (".pth", ".pt", ".th")
+FILE_SUFFIXES = (*SUFFIXES, ".bin", ".tar", ".safetensors", ".resfit", ".onnx", ".xml")
+_HASHED = re.compile(r"([^/\\]+)-[0-9a-f]{8,64}\.(?:pth|pt|th)")
 _TAGGED = re.compile(r"[a-z]\w*\.\w+")  # timm's NAME.TRAINING, as resnet50.a1_in1k
 
 
@@ -46,18 +48,19 @@ def locate(name: str) -> Located | None:
         return _only(name, torchvision_candidates(name.removeprefix(TORCHVISION)), torch_cache())
     if name.startswith(TIMM):
         return _timm(name, name.removeprefix(TIMM))
-    if (
-        _HASHED.fullmatch(f"{name.removesuffix('.pth')}.pth")
-        and "/" not in name
-        and (file := _torch_file(name)) is not None
-    ):
+    if (file := _torch_file(name)) is not None:
         return Located(path=file, source=f"{TORCHVISION}{file.stem}")
     if _TAGGED.fullmatch(name) and (folder := cached(Repository(name=f"{TIMM_ORGANISATION}/{name}"))) is not None:
         return Located(path=folder, source=f"{TIMM}{name}")
     wanted = repository(name)
-    if wanted is None or Path(name).parent.is_dir():
-        return None
-    return _located(wanted, fetch(wanted))
+    if wanted is None or Path(name).parent.is_dir() or Path(name).suffix in FILE_SUFFIXES:
+        return None  # a path: nobody is asked for what was mistyped
+    try:
+        return _located(wanted, fetch(wanted))
+    except ModelError as error:  # a path that was mistyped looks the same
+        raise UsageError(
+            f"{name} is no folder and no file; as a model of the hub: {error.message}", hint=error.hint
+        ) from error
 
 
 def locate_weights(network: str) -> Located:
@@ -110,8 +113,10 @@ def _only(asked: str, candidates: dict[str, Path], folder: Path | None) -> Locat
 
 
 def _torch_file(name: str) -> Path | None:
-    names = (name, f"{name}.pth", f"{name}.pt", f"{name}.th")
-    return next((torch_cache() / file for file in names if (torch_cache() / file).is_file()), None)
+    """The checkpoint in torch's cache that NAME-HASH means, with or without its suffix."""
+    names = [name, *(name + suffix for suffix in SUFFIXES)]
+    files = [torch_cache() / file for file in names if _HASHED.fullmatch(file)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _located(wanted: Repository, folder: Path) -> Located:

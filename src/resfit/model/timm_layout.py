@@ -96,6 +96,7 @@ def _refusals(spec: ResNetSpec) -> list[Refusal]:
         "stem": tuple(STEMS), "shortcut": ("projection", "avgpool"), "activation": tuple(ACTIVATIONS),
         "strides": (STRIDES,), "stride_in": ("3x3",) if spec.block == "bottleneck" else ("1x1", "3x3"),
         "stem_width": (64,) if spec.stem == "imagenet" else (spec.stem_width // 8 * 8,),
+        "stem_inner_widths": (None,),
     }  # fmt: skip
     found = [
         Refusal(field=field, value=getattr(spec, field), allowed=" or ".join(map(str, values)))

@@ -56,9 +56,8 @@ class Run:
         self.splits, self.recipe, self.folder = splits, recipe, folder
         self.notify = on_event or (lambda _event: None)
         self.network = network
-        weights = None
-        if recipe.balance == "weights":
-            weights = class_weights(splits.train.targets, len(splits.labels))
+        balanced = recipe.balance == "weights"
+        weights = class_weights(splits.train.targets, len(splits.labels)) if balanced else None
         self.training_step = TrainingStep(self.network, recipe, teacher=teacher, class_weights=weights, rules=rules)
         self.average = WeightAverage(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.best = BestEpoch(recipe.patience) if recipe.patience else None
@@ -154,8 +153,7 @@ class Run:
 
     def _step_done(self, loss: float, lr: float) -> None:
         """Counts a finished step, keeps average and plan up to date, tells subscribers."""
-        self.step += 1
-        self.loss_sum += loss
+        self.step, self.loss_sum = self.step + 1, self.loss_sum + loss
         if self.average is not None:
             self.average.update(self.network, self.step)
         self.pace.step_done()
@@ -194,12 +192,11 @@ class Run:
         batch_size = min(self.recipe.micro_batch or EVALUATION_BATCH, EVALUATION_BATCH)
         logits = network_logits(network, self.splits.validation, self.input_layer, batch_size=batch_size)
         self.pace.evaluated(time.monotonic() - started)
-        in_epoch = self.step % self.steps_per_epoch or self.steps_per_epoch
         event = EpochDone(
             epoch=-(-self.step // self.steps_per_epoch),
             step=self.step,
             steps=self.steps,
-            loss=self.loss_sum / in_epoch,
+            loss=self.loss_sum / (self.step % self.steps_per_epoch or self.steps_per_epoch),
             validation_accuracy=accuracy(logits, self.splits.validation.targets),
             validation_loss=cross_entropy(logits, self.splits.validation.targets),
             lr=lr,

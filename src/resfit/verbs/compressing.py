@@ -19,7 +19,7 @@ from resfit.compression.points import Point, Points
 from resfit.compression.prune import prune_to
 from resfit.compression.pursuit import Method, pursue
 from resfit.compression.rounded_points import Training
-from resfit.compression.selection import Reference, moved
+from resfit.compression.selection import MARGIN, Reference, moved
 from resfit.compression.wish import Outcome, Wish
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
@@ -179,7 +179,7 @@ class Job:
             f"({splits.sources['validation']})",
             "calibrated_on": f"{len(calibration):,} of the train images ({splits.sources['train']})",
             "allowed_disagreement": None if self.wish.max_drop is None else self.wish.allowed,
-            "margin": None if self.wish.max_drop is None else self.wish.max_drop - self.wish.allowed,
+            "margin": None if self.wish.max_drop is None else MARGIN * self.wish.max_drop,
             "roles": splits.roles(),
             "seeds": {"seed": self.seed, "split_seed": self.split_seed},
         }

@@ -24,7 +24,7 @@ FOLDERS = ("timm", "huggingface")
 
 
 def export(
-    model: Annotated[str, "run folder, checkpoint, or a network's name"],
+    model: Annotated[str, "run folder, .resfit file, checkpoint, name on the hub, or a network's name"],
     *,
     out: Annotated[str | None, "file to write, or folder for timm and huggingface (default: model.* here)"] = None,
     format: Annotated[

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from resfit.verbs.arguments import check_counts
+from resfit.verbs.coupled_channels import couplings_of, couplings_table
 from resfit.verbs.file_bytes import bytes_of, bytes_table
 
 
@@ -12,6 +13,7 @@ def inspect(
     model: Annotated[str, "run, fit or model folder, artifact, checkpoint, cached or hub name, or a network's name"],
     *,
     img_size: Annotated[int | None, "square input size (default: the model's own)"] = None,
+    couplings: Annotated[bool, "also which channels go together when the network is pruned"] = False,
 ) -> dict[str, Any]:
     """Show a network's stages, parameters and multiply-accumulates, and where the bytes of a .resfit file go."""
     from resfit.measure.macs import macs, parameters, stages
@@ -37,6 +39,7 @@ def inspect(
         "num_classes": spec.num_classes,
         **(bytes_of(Path(model), parameters(spec)) if is_container(model) else {}),
         "stages": stages(spec, height, width),
+        **({"couplings": couplings_of(spec)} if couplings else {}),
         "spec": spec.to_dict(),
     }
 
@@ -59,7 +62,8 @@ def render(result: dict[str, Any]) -> str:
     head = f"{result['model']}: {height}x{width}x{channels} to {result['num_classes']} classes, {weights} weights"
     about = [f"network  {result['summary']}", f"source   {result['source']}"]
     stored = ["", *bytes_table(result)] if "codec" in result else []
-    return "\n".join([head, *about, "", *table, *stored])
+    coupled = ["", *couplings_table(result["couplings"])] if "couplings" in result else []
+    return "\n".join([head, *about, "", *table, *stored, *coupled])
 
 
 def _find(model: str) -> dict[str, Any]:

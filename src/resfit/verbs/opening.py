@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
+
+if TYPE_CHECKING:
+    from resfit.data.preprocessing import Preprocessing  # brings numpy and Pillow, which help does without
 
 DEFAULT_FIT = "crop"
 DEFAULT_NORMALIZE = "standardize"
@@ -25,7 +27,7 @@ def opening_of(
     cache: str | None,
     cache_gb: float | None,
     train_memory_mb: float | None,
-    source: Preprocessing | None = None,
+    source: "Preprocessing | None" = None,
 ) -> dict[str, Any]:
     """The keyword arguments of `open_data` as plain values; UsageError for a cache that cannot be.
 
@@ -50,7 +52,7 @@ def opening_of(
 
 
 def _shape(
-    img_size: int | None, fit: str | None, normalize: str | None, source: Preprocessing | None
+    img_size: int | None, fit: str | None, normalize: str | None, source: "Preprocessing | None"
 ) -> dict[str, Any]:
     """How images come to numbers, by what is given and what the weights to start from are used to."""
     if source is None:
@@ -70,6 +72,7 @@ def _shape(
 def open_as(data: str, opening: Mapping[str, Any], *, channels: int | None) -> Any:
     """The splits of `data`, opened as `opening_of` wrote it down."""
     from resfit.data.cache import CacheOptions
+    from resfit.data.preprocessing import Preprocessing
     from resfit.data.sources import open_data
 
     values = dict(opening)

@@ -118,9 +118,7 @@ def render(result: dict[str, Any]) -> str:
     if result["out"] is not None:
         lines = [f"{result['num_images']:,} rows as {result['format']} in {result['out']}"]
     elif result["format"] != "text":
-        columns = Columns(
-            labels=tuple(result["labels"]), top_k=result["top_k"], probabilities=result["probabilities"]
-        )
+        columns = Columns(labels=tuple(result["labels"]), top_k=result["top_k"], probabilities=result["probabilities"])
         return rows_as_text(result["predictions"], format=result["format"], columns=columns)
     else:
         width = max((len(row["path"]) for row in result["predictions"]), default=0)

@@ -1,0 +1,368 @@
+"""How fast a folder of large JPEGs is classified, beside timm's own loop; and what sessions and memory cost.
+
+    python benchmarks/predict_jpegs.py MODEL DATA JPEGS [--files 240] [--turns 3] [--small-files 20000]
+
+MODEL is a ResNet-50 that was trained on DATA (its training images calibrate int8), JPEGS a folder of photographs,
+repeated until there are --files of them. Contestants take turns within one process:
+
+    timm     timm.create_model of the same architecture with the same weights, float32, eager; its create_dataset and
+             create_loader (batch 32, 2 workers, prefetcher) and the loop of its inference script
+    resfit   what `resfit predict --out p.jsonl` does once the model is open: listing, scaled decoding, session, rows;
+             for each engine and precision that this machine has
+
+Then, for MODEL and for an untrained ResNet-20 (under a millisecond): one image through resfit's session against the
+runtime called bare, turn about. Then the peak memory of `resfit predict` over many small files against that over
+1,000. Nothing else should be running. Writes results/predict_jpegs.json; exit 0 when all targets hold, 3 when not.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from record import RESULTS, run, write_result
+
+from resfit.compression.quantise import quantise
+from resfit.data.sources import open_data
+from resfit.engines.artifact import build, open_session
+from resfit.engines.session import Session, resolve_threads
+from resfit.errors import EngineError, MissingExtra
+from resfit.inference.inputs import pictures
+from resfit.inference.outputs import Columns, save_rows
+from resfit.inference.predict import predict_rows
+from resfit.measure.choice import choose_engine
+from resfit.model.load import load
+from resfit.model.model import Model
+
+BATCH_SIZE = 32
+LOADER_WORKERS = 2  # the default of timm's inference script
+CALIBRATION_IMAGES = 256
+SMALL_SIDE = 32
+TARGETS = {"int8": 6.0, "float": 2.5, "latency_ratio": 1.05, "latency_beyond_us": 20.0, "memory_ratio": 1.10}
+CONTESTANTS = (
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("onnxruntime", "int8"),
+    ("openvino", "int8"),
+)
+
+
+def main() -> int:
+    arguments = _arguments()
+    model = load(arguments.model)
+    with tempfile.TemporaryDirectory(prefix="resfit-predict-") as name:
+        folder = Path(name)
+        artifacts = _artifacts(model, arguments.data, folder)
+        speed = _speed(model, artifacts, _repeated(Path(arguments.jpegs), arguments.files, folder), arguments, folder)
+        latency = [
+            row
+            for network, files in (("resnet50", artifacts), ("resnet20", _small_artifacts(folder)))
+            for row in _latencies(network, files, arguments.threads)
+        ]
+        memory = _memory(folder / "resnet20-fp32.onnx", arguments.small_files, folder)
+    verdicts = _verdicts(speed, latency, memory)
+    write_result(
+        arguments.out,
+        what="resfit predict over large JPEGs beside timm's inference loop; a session beside its runtime; peak memory",
+        threads=resolve_threads(arguments.threads),
+        targets=TARGETS,
+        speed=speed,
+        latency=latency,
+        memory=memory,
+        verdicts=verdicts,
+    )
+    for row in (*speed["rows"], *latency, memory, verdicts):
+        print({key: value for key, value in row.items() if not isinstance(value, dict | list)})
+    return 0 if all(verdicts.values()) else 3
+
+
+def _artifacts(model: Model, data: str, folder: Path) -> dict[str, Path]:
+    """The model as ONNX in float32, and in int8 calibrated on training images."""
+    train = open_data(data, preprocessing=model.preprocessing, roles=("train",)).train
+    places = np.linspace(0, len(train) - 1, min(CALIBRATION_IMAGES, len(train))).astype(int)
+    calibrated = quantise(model, np.stack([train.images[int(place)] for place in places]))
+    return {
+        "fp32": build(model, folder / "fp32.onnx").path,
+        "int8": build(calibrated, folder / "int8.onnx", precision="int8").path,
+    }
+
+
+def _small_artifacts(folder: Path) -> dict[str, Path]:
+    model = load("resnet20")
+    shape = model.preprocessing.height, model.preprocessing.width, model.preprocessing.channels
+    noise = np.random.default_rng(0).integers(0, 256, (16, *shape), dtype=np.uint8)
+    return {
+        "fp32": build(model, folder / "resnet20-fp32.onnx").path,
+        "int8": build(quantise(model, noise), folder / "resnet20-int8.onnx", precision="int8").path,
+    }
+
+
+def _repeated(jpegs: Path, count: int, folder: Path) -> Path:
+    """A folder of `count` files or a few more: each of the photographs equally often."""
+    photographs = sorted(path for path in jpegs.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    target = folder / "jpegs"
+    target.mkdir()
+    for turn, path in itertools.product(range(-(-count // len(photographs))), photographs):
+        shutil.copy(path, target / f"{turn:02}-{path.name}")
+    return target
+
+
+def _speed(
+    model: Model, artifacts: dict[str, Path], files: Path, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """Images a second of every contestant, and how often their answers agree."""
+    contestants: dict[str, Callable[[], list[str]]] = {"timm fp32": _timm(model, files, arguments.threads)}
+    refused = {}
+    for engine, precision in CONTESTANTS:
+        try:
+            session = open_session(
+                artifacts["int8" if precision == "int8" else "fp32"],
+                engine=engine,
+                threads=arguments.threads,
+                precision=precision,
+            )
+        except (EngineError, MissingExtra) as error:
+            refused[f"{engine} {precision}"] = error.message
+            continue
+        contestants[f"{engine} {precision}"] = _resfit(session, files, folder / "rows.jsonl")
+    answers: dict[str, list[str]] = {}
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(arguments.turns + 1):
+        for name, work in contestants.items():
+            begin = time.perf_counter()
+            answers[name] = work()
+            if turn:  # the first turn warms caches and compiles for the batch
+                speeds[name].append(len(answers[name]) / (time.perf_counter() - begin))
+    base = statistics.median(speeds["timm fp32"])
+    exact = answers["onnxruntime fp32"]
+    rows = [
+        {
+            "contestant": name,
+            "images_per_second": statistics.median(values),
+            "least": min(values),
+            "most": max(values),
+            "ratio_to_timm": statistics.median(values) / base,
+            "agreement_with_fp32": float(np.mean([a == b for a, b in zip(answers[name], exact, strict=True)])),
+        }
+        for name, values in speeds.items()
+    ]
+    return {"files": len(exact), "batch_size": BATCH_SIZE, "turns": arguments.turns, "refused": refused, "rows": rows}
+
+
+def _resfit(session: Session, files: Path, out: Path) -> Callable[[], list[str]]:
+    columns = Columns(labels=session.labels)
+
+    def work() -> list[str]:
+        out.unlink(missing_ok=True)
+        rows = predict_rows(session, pictures([files]), batch_size=BATCH_SIZE, decoding="scaled")
+        save_rows(out, rows, format="jsonl", columns=columns)
+        return [json.loads(line)["label"] for line in out.read_text(encoding="utf-8").splitlines()]
+
+    return work
+
+
+def _timm(model: Model, files: Path, threads: int | None) -> Callable[[], list[str]]:
+    """The loop of timm's inference script, with its loader, on the same weights and the same part of each picture."""
+    library = _torchvision_operators()
+    import timm
+    from timm.data import create_dataset, create_loader
+
+    network = timm.create_model("resnet50", pretrained=False, num_classes=len(model.labels))
+    network.load_state_dict(dict(model.weights))
+    network.eval()
+    shape = model.preprocessing
+    dataset = create_dataset("", root=str(files))
+    names = [Path(name).name for name in dataset.filenames(basename=True)]
+
+    def work() -> list[str]:
+        assert library is not None  # its operators go when it goes
+        torch.set_num_threads(resolve_threads(threads))
+        loader = create_loader(
+            dataset,
+            input_size=(shape.channels, shape.height, shape.width),
+            batch_size=BATCH_SIZE,
+            use_prefetcher=True,
+            is_training=False,
+            num_workers=LOADER_WORKERS,
+            interpolation="bilinear",
+            mean=shape.mean,
+            std=shape.std,
+            crop_pct=1.0,
+            device=torch.device("cpu"),
+        )
+        found: list[int] = []
+        with torch.inference_mode():
+            for images, _ in loader:
+                found += network(images).softmax(-1).topk(1)[1][:, 0].tolist()
+        ordered = sorted(zip(names, found, strict=True))
+        return [model.labels[index] for _, index in ordered]
+
+    return work
+
+
+def _torchvision_operators() -> torch.library.Library:
+    """Some builds of torch lack torchvision's detection operators: a classifier needs none, but its import does."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    try:
+        library.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    except RuntimeError:
+        pass  # they are there
+    return library
+
+
+def _latencies(network: str, artifacts: dict[str, Path], threads: int | None) -> Iterator[dict[str, Any]]:
+    """Of each artifact: one image in every engine, through resfit's session and through the runtime called bare."""
+    for precision, path in artifacts.items():
+        chosen = choose_engine(path, threads=threads).engine
+        for engine, opener in (("onnxruntime", _bare_onnxruntime), ("openvino", _bare_openvino)):
+            try:
+                session = open_session(path, engine=engine, threads=threads)
+            except MissingExtra:
+                continue
+            times = _latency(session, opener(path, resolve_threads(threads)))
+            yield {
+                "network": network,
+                "precision": precision,
+                "engine": engine,
+                "chosen": engine == chosen,
+                "resfit_us": times["resfit"],
+                "bare_us": times["bare"],
+                "ratio": times["resfit"] / times["bare"],
+            }
+
+
+def _latency(session: Session, bare: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+    shape = session.preprocessing
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (1, shape.height, shape.width, shape.channels), dtype=np.uint8)
+    assert np.allclose(session.run(image), bare(image), atol=1e-3)
+    return _turn_about({"resfit": lambda: session.run(image), "bare": lambda: bare(image)})
+
+
+def _turn_about(contestants: dict[str, Callable[[], object]], *, seconds: float = 4.0) -> dict[str, float]:
+    """Median microseconds of each, in short turns."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for name, work in contestants.items():
+            work()  # the other's turn left its own caches
+            for _ in range(5):
+                begin = time.perf_counter()
+                work()
+                times[name].append((time.perf_counter() - begin) * 1e6)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _bare_onnxruntime(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"input": image})[0]
+
+
+def _bare_openvino(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    graph = openvino.Core().read_model(path)
+    graph.reshape([1, *(side.get_length() for side in list(graph.input().get_partial_shape())[1:])])
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+
+    def bare(image: np.ndarray) -> np.ndarray:
+        request.set_input_tensor(openvino.Tensor(image, shared_memory=True))
+        request.infer()
+        return request.get_output_tensor().data.copy()
+
+    return bare
+
+
+def _memory(artifact: Path, count: int, folder: Path) -> dict[str, Any]:
+    """Peak memory of `resfit predict` over `count` small files and over 1,000 of them, each in a process of its own."""
+    generator = np.random.default_rng(0)
+    many, few = folder / "many", folder / "few"
+    many.mkdir()
+    few.mkdir()
+    for number in range(count):
+        pixels = generator.integers(0, 256, (SMALL_SIDE, SMALL_SIDE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(many / f"{number:06}.jpg", quality=85)
+    for path in itertools.islice(sorted(many.iterdir()), 1000):
+        shutil.copy(path, few)
+    peaks = {
+        name: _peak_bytes(artifact, source, folder / "rows.csv") for name, source in (("few", few), ("many", many))
+    }
+    return {
+        "files": count,
+        "peak_bytes_1000": peaks["few"],
+        "peak_bytes_all": peaks["many"],
+        "ratio": peaks["many"] / peaks["few"],
+    }
+
+
+def _peak_bytes(artifact: Path, source: Path, out: Path) -> int:
+    out.unlink(missing_ok=True)
+    program = (
+        "import sys; from resfit.cli import main; code = main(sys.argv[1:])\n"
+        "print(open('/proc/self/status').read()); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "predict", str(artifact), str(source), "--out", str(out)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _verdicts(speed: dict[str, Any], latency: list[dict[str, Any]], memory: dict[str, Any]) -> dict[str, bool]:
+    """Each target, and whether it holds."""
+    ratios = {row["contestant"]: row["ratio_to_timm"] for row in speed["rows"] if row["contestant"] != "timm fp32"}
+    return {
+        "int8": max(value for name, value in ratios.items() if name.endswith("int8")) >= TARGETS["int8"],
+        "float": max(value for name, value in ratios.items() if not name.endswith("int8")) >= TARGETS["float"],
+        "latency": all(
+            row["ratio"] <= TARGETS["latency_ratio"]
+            or (row["bare_us"] < 1000 and row["resfit_us"] - row["bare_us"] <= TARGETS["latency_beyond_us"])
+            for row in latency
+        ),
+        "choice": all(_is_best(row, latency) for row in latency if row["chosen"]),
+        "memory": memory["ratio"] <= TARGETS["memory_ratio"],
+    }
+
+
+def _is_best(chosen: dict[str, Any], latency: list[dict[str, Any]]) -> bool:
+    """Whether no other engine is faster than the chosen one by more than the noise."""
+    same = [row["bare_us"] for row in latency if all(row[key] == chosen[key] for key in ("network", "precision"))]
+    limit = max(TARGETS["latency_ratio"] * min(same), min(same) + TARGETS["latency_beyond_us"] * (min(same) < 1000))
+    return bool(chosen["resfit_us"] <= limit)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", help="run folder of a ResNet-50")
+    parser.add_argument("data", help="the images it was trained on")
+    parser.add_argument("jpegs", help="folder of photographs")
+    parser.add_argument("--files", type=int, default=240)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--small-files", type=int, default=20_000)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, default=RESULTS / "predict_jpegs.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

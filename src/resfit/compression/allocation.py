@@ -1,0 +1,165 @@
+"""Which channels to remove for a network to cost so many times less: from scores, couplings and costs alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resfit.compression.couplings import Coupling, Wire, couplings, wires
+from resfit.compression.removal import kept_after, pruned_spec
+from resfit.errors import BudgetNotMet, UsageError
+from resfit.measure.macs import macs_by_operation
+from resfit.nn import plan as layout
+from resfit.nn.spec import ResNetSpec
+
+# What one more operation counts besides its arithmetic, in multiply-accumulates, where steps are compared. In ONNX
+# Runtime one costs the time of 1,300,000 whatever its width (ResNet-32: 12 us, where a million take 9 us); the whole of
+# it would leave few and wide blocks, whose answers were further from the original's
+OPERATION_MACS = 100_000
+
+
+def chosen(
+    spec: ResNetSpec, scores: np.ndarray, *, height: int, width: int, speedup: float, multiple: int = 8
+) -> dict[str, list[int]]:
+    """What to remove, by coupling, for the network to cost so many times less.
+
+    scores: float64, what is lost with each channel, by its number. Taken is what loses least for what it saves, until
+    the cost is reached; then what fits after all is given back. BudgetNotMet where the network cannot be that small.
+    """
+    allocation = _Allocation(spec, scores, height, width, multiple)
+    most = allocation.macs() / speedup
+    while allocation.macs() > most:
+        if not allocation.step():
+            reached = allocation.total / allocation.macs()
+            raise BudgetNotMet(
+                f"the network cannot cost {speedup:g} times less: {reached:.2f} times is the most, at widths that are "
+                f"multiples of {multiple}",
+                hint="ask for less, or give a smaller multiple",
+            )
+    allocation.give_back(most)
+    return allocation.removed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    """Multiply-accumulates of one operation, given which channels are kept."""
+
+    wire: Wire
+    each: float  # for a channel read and a channel written; squeeze-and-excite: for a channel
+    block: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, name: str, wire: Wire, macs: int) -> "_Cost":
+        first, *rest = name.split(".")
+        block = (int(first.removeprefix("layer")) - 1, int(rest[0])) if first.startswith("layer") else None
+        pairs = len(wire.reads) * (1 if isinstance(wire.operation, layout.SqueezeExcite) else len(wire.writes))
+        return cls(wire=wire, each=macs / pairs, block=block)
+
+    def __call__(self, kept: np.ndarray) -> float:
+        read = int(kept[list(self.wire.reads)].sum())
+        if isinstance(self.wire.operation, layout.SqueezeExcite):
+            return self.each * read
+        return self.each * read * int(kept[list(self.wire.writes)].sum())
+
+
+class _Allocation:
+    """What is removed so far, and the next step: fewer channels of the coupling that loses least for what it saves."""
+
+    def __init__(self, spec: ResNetSpec, scores: np.ndarray, height: int, width: int, multiple: int):
+        self.spec, self.scores, self.multiple = spec, scores, multiple
+        self.couplings = couplings(spec)
+        self.taken: list[tuple[Coupling, list[int]]] = []
+        self.kept = np.ones(len(scores), dtype=bool)
+        self.dropped: set[tuple[int, int]] = set()
+        costs = macs_by_operation(spec, height, width)
+        found = wires(spec)
+        self.operations = [_Cost.of(name, found[name], macs) for name, macs in costs.items()]
+        self.total = self.macs()
+        self.stuck: set[str] = set()
+
+    def macs(self) -> float:
+        """Multiply-accumulates of what is kept."""
+        return self._cost(self.kept, self.dropped, 0.0)
+
+    def _cost(self, kept: np.ndarray, dropped: set[tuple[int, int]], overhead: float) -> float:
+        return sum(cost(kept) + overhead for cost in self.operations if cost.block not in dropped)
+
+    def removed(self) -> dict[str, list[int]]:
+        """The channels taken so far, by coupling."""
+        removed: dict[str, list[int]] = {}
+        for coupling, taken in self.taken:
+            removed.setdefault(coupling.name, []).extend(taken)
+        return removed
+
+    def give_back(self, most: float) -> None:
+        """Undoes steps, the last first, that leave the cost within `most` multiply-accumulates."""
+        for step in reversed(list(self.taken)):
+            fewer = [other for other in self.taken if other is not step]
+            kept, dropped = np.ones_like(self.kept), set[tuple[int, int]]()
+            for coupling, taken in fewer:
+                kept[taken] = False
+                if coupling.block is not None and not kept[list(coupling.channels)].any():
+                    dropped.add(coupling.block)
+            if self._cost(kept, dropped, 0.0) <= most and self._describable(fewer):
+                self.taken, self.kept, self.dropped = fewer, kept, dropped
+
+    def step(self) -> bool:
+        """Takes the best step; False where there is none left."""
+        before = self._cost(self.kept, self.dropped, OPERATION_MACS)
+        steps = []
+        for coupling in self.couplings:
+            taken = self._taken(coupling)
+            if taken:
+                kept, dropped = self._after(coupling, taken)
+                saved = before - self._cost(kept, dropped, OPERATION_MACS)
+                steps.append((self.scores[taken].sum() / saved, coupling.name, coupling, taken))
+        for _, _, coupling, taken in sorted(steps, key=lambda step: step[:2]):
+            if self._describable([*self.taken, (coupling, taken)]):
+                self.kept, self.dropped = self._after(coupling, taken)
+                self.taken.append((coupling, taken))
+                return True
+            self.stuck.add(coupling.name)
+        return False
+
+    def _taken(self, coupling: Coupling) -> list[int]:
+        """The channels that the coupling's next step removes: those of least score down to the next multiple."""
+        left = [number for number in coupling.channels if self.kept[number]]
+        if not left or coupling.block in self.dropped or coupling.name in self.stuck:
+            return []
+        unit = int(np.lcm(self.multiple, coupling.runs))
+        target = (len(left) - 1) // unit * unit
+        if target == 0 and not self._may_end(coupling):
+            return []
+        size = len(coupling.channels) // coupling.runs
+        taken = []
+        for start in range(0, len(coupling.channels), size):
+            run = [number for number in coupling.channels[start : start + size] if self.kept[number]]
+            ranked = sorted(run, key=lambda number: (self.scores[number], number))
+            taken += ranked[: len(run) - target // coupling.runs]
+        return taken
+
+    def _may_end(self, coupling: Coupling) -> bool:
+        if coupling.block is None:  # `_describable` knows whether its tensors have other channels too
+            return True
+        stage, _ = coupling.block
+        gone = sum(block[0] == stage for block in self.dropped)
+        return coupling.droppable and gone + 1 < self.spec.depths[stage]
+
+    def _after(self, coupling: Coupling, taken: list[int]) -> tuple[np.ndarray, set[tuple[int, int]]]:
+        kept = self.kept.copy()
+        kept[taken] = False
+        if coupling.block is None or kept[list(coupling.channels)].any():
+            return kept, self.dropped
+        return kept, self.dropped | {coupling.block}
+
+    def _describable(self, steps: list[tuple[Coupling, list[int]]]) -> bool:
+        """Whether a spec can say what these steps leave; inside blocks it always can."""
+        if all(coupling.block is not None for coupling, _ in steps):
+            return True
+        removed: dict[str, list[int]] = {}
+        for coupling, taken in steps:
+            removed.setdefault(coupling.name, []).extend(taken)
+        try:
+            pruned_spec(self.spec, kept_after(self.spec, removed))
+        except UsageError:
+            return False
+        return True

@@ -1,0 +1,87 @@
+"""Training with rounded weights: where it begins, what it keeps to, and that it wins back what rounding lost."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_compression_side_by_side import SPECS, TINY
+
+from resfit.compression.quantisation_aware import train_rounded
+from resfit.compression.rate_distortion import rate_distortion
+from resfit.compression.selection import logits_of
+from resfit.data.dataset import Splits
+from resfit.data.sources import open_data
+from resfit.model.encoding import Grid, holds
+from resfit.model.load import untrained
+from resfit.model.model import Model
+from resfit.training.loop import train
+from resfit.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    return open_data("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Splits) -> Model:
+    spec = dataclasses.replace(TINY, num_classes=10, in_channels=1)
+    recipe = Recipe(epochs=4, batch_size=32, lr=0.1, threads=1, precision="fp32", memory_format="contiguous")
+    return train(spec, digits, recipe).model
+
+
+def recipe_of(epochs: int) -> Recipe:
+    return Recipe(
+        epochs=epochs, batch_size=32, lr=0.05, threads=1, precision="fp32", memory_format="contiguous",
+        distill_weight=0.9, distill_temperature=4.0,
+    )  # fmt: skip
+
+
+def mistakes(model: Model, digits: Splits) -> int:
+    answers = logits_of(model, digits.validation.images[:]).argmax(1).numpy()
+    return int((answers != digits.validation.targets).sum())
+
+
+def test_training_wins_back_what_rounding_lost(digits: Splits, trained: Model) -> None:
+    images = digits.train.images[np.arange(256)]
+    rounded = rate_distortion(trained, images, tradeoff=1e-5, seed=0)
+    again = train_rounded(trained, rounded, digits, epochs=4, teacher=trained, seed=0, threads=1, recipe=recipe_of(4))
+    wrong = [mistakes(each, digits) for each in (trained, rounded, again)]
+    assert wrong[1] > wrong[0] + 6
+    assert wrong[2] < wrong[0] + (wrong[1] - wrong[0]) / 2
+    for name in ("conv1.weight", "layer2.0.conv2.weight", "fc.weight"):
+        encoding = again.encodings[name]
+        assert isinstance(encoding, Grid)
+        assert holds(encoding, again.weights[name].numpy())
+    stored = rate_distortion(again, images, tradeoff=0.0, seed=0, keep_steps=True)
+    assert "conv1.bias" in stored.encodings
+    assert abs(mistakes(stored, digits) - wrong[2]) <= 4
+
+
+def test_a_rate_of_nothing_leaves_the_rounded_weights(digits: Splits) -> None:
+    """The network that training begins with is the rounded one, whatever the signs of its norms."""
+    spec = dataclasses.replace(SPECS["projection"], num_classes=10, in_channels=1)
+    model = untrained(spec, preprocessing=digits.preprocessing, labels=digits.labels, source="tiny")
+    weights = {name: -tensor if name == "layer1.0.bn1.weight" else tensor for name, tensor in model.weights.items()}
+    model = dataclasses.replace(model, weights=weights, provenance=dataclasses.replace(model.provenance, trained=True))
+    rounded = rate_distortion(model, digits.train.images[np.arange(64)], tradeoff=1e-7, seed=0)
+    still = dataclasses.replace(recipe_of(1), lr=1e-9, batch_size=600)
+    again = train_rounded(model, rounded, digits, epochs=1, teacher=model, seed=0, threads=1, recipe=still)
+    for name in ("layer1.0.conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"):
+        first, second = (e.encodings[name].symbols(e.weights[name].numpy()) for e in (rounded, again))
+        assert np.array_equal(first, second), name
+
+
+def test_an_interrupted_training_is_found_again(digits: Splits, trained: Model, tmp_path: Path) -> None:
+    images = digits.train.images[np.arange(64)]
+    rounded = rate_distortion(trained, images, tradeoff=1e-5, seed=0)
+    first, second = (
+        train_rounded(
+            trained, rounded, digits, epochs=1, teacher=trained, seed=0, threads=1, folder=tmp_path / "run",
+            recipe=recipe_of(1),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)

@@ -1,0 +1,172 @@
+"""How points are chosen: agreement, the search along a curve, what keeps a wish, and what is kept of a stopped run."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_compression_side_by_side import TINY, some_images, tiny_model
+
+from resfit.compression.points import Point, Points
+from resfit.compression.pursuit import pursue
+from resfit.compression.selection import (
+    LOST_SHARE,
+    MARGIN,
+    Agreement,
+    Reference,
+    allowed_disagreement,
+    blended,
+    moved,
+    search_tradeoff,
+)
+from resfit.compression.weight_grids import on_grids
+from resfit.compression.wish import Wish, outcome
+from resfit.model.model import Model
+
+
+def point(file_bytes: int, disagreements: int) -> Point:
+    agreement = Agreement(images=1000, disagreements=disagreements, divergence=0.0)
+    return Point(settings={"step": "x"}, path=Path("x"), file_bytes=file_bytes, agreement=agreement)
+
+
+def test_a_model_agrees_with_itself_and_less_with_another() -> None:
+    model, images = tiny_model(TINY), some_images(50)
+    reference = Reference(model, images)
+    same, other = reference.agreement(model), reference.agreement(tiny_model(TINY, seed=1))
+    assert (same.disagreements, same.divergence) == (0, pytest.approx(0, abs=1e-9))
+    assert other.divergence > 0
+    assert same.images == 50
+    assert Agreement(images=200, disagreements=3, divergence=0.1).disagreement == 1.5
+
+
+@given(st.floats(1e-12, 1.0), st.floats(0.2, 1.5), st.floats(0.05, 20), st.floats(-12, -2))
+def test_the_search_ends_close_below_the_limit(scale: float, power: float, limit: float, start: float) -> None:
+    """On a curve as disagreement's, whatever its place and steepness."""
+    trials = search_tradeoff(lambda t: ((t / scale) ** power, None), start=10**start, limit=limit, trials=60)
+    within = [trial for trial in trials if trial.response <= limit]
+    assert max(trial.response for trial in within) > 0.85 * limit
+
+
+def test_the_search_takes_few_trials_near_the_start_and_stops_where_nothing_is_allowed() -> None:
+    curve = search_tradeoff(lambda t: (t**0.7, None), start=0.5, limit=1.0)
+    assert len(curve) <= 4
+    nothing = search_tradeoff(lambda t: (t**0.7, None), start=0.5, limit=0.0)
+    assert len(nothing) == 8
+    assert all(trial.response > 0 for trial in nothing)
+
+
+def test_moved_images_keep_their_pixels_and_differ_by_seed() -> None:
+    images = some_images(40)
+    shifted = moved(images, seed=0)
+    assert shifted.shape == images.shape
+    assert not np.array_equal(shifted, moved(images, seed=1))
+    assert np.array_equal(shifted, moved(images, seed=0))
+    middle = images[:, 3:-3, 3:-3]  # shifts are of at most one pixel of twelve
+    for before, after in zip(middle, shifted, strict=True):
+        windows = [
+            turned[row : row + 6, column : column + 6]
+            for turned in (after, after[:, ::-1]) for row in range(7) for column in range(7)
+        ]  # fmt: skip
+        assert any(np.array_equal(before, window) for window in windows)
+
+
+def test_blends_are_of_two_images_each() -> None:
+    images = np.zeros((200, 4, 4, 1), np.uint8)
+    images[100:] = 200
+    mixed = blended(images, seed=0)
+    values = mixed[:, 1, 1, 0]
+    assert set(values[(values > 0) & (values < 200)].tolist()) <= set(range(48, 152))
+    assert 60 < np.count_nonzero((values > 0) & (values < 190)) < 140
+    assert np.array_equal(mixed, blended(images, seed=0))
+
+
+def test_the_margin_is_part_of_what_is_allowed() -> None:
+    assert allowed_disagreement(0.5) * LOST_SHARE == pytest.approx(0.5 * (1 - MARGIN))
+    assert Wish(max_drop=None, file_bytes=9).allowed == math.inf
+
+
+def test_the_smallest_file_that_keeps_the_wish_is_chosen() -> None:
+    points = [point(900, 1), point(500, 3), point(400, 9), point(100, 200)]
+    chosen = outcome(points, Wish(max_drop=0.5, file_bytes=None))
+    assert chosen.chosen is points[1]
+    assert not chosen.binding
+    assert outcome(points, Wish(max_drop=0.5, file_bytes=500)).chosen is points[1]
+    assert outcome(points, Wish(max_drop=None, file_bytes=950)).chosen is points[0]  # then the truest
+
+
+@pytest.mark.parametrize(
+    ("wish", "binding", "nearest"),
+    [
+        (Wish(max_drop=0.5, file_bytes=450), ("file_kb",), [(500, 3), (400, 9)]),
+        (Wish(max_drop=0.0, file_bytes=None), ("max_drop",), [(900, 1)]),
+        (Wish(max_drop=0.0, file_bytes=10), ("max_drop", "file_kb"), [(900, 1), (100, 200)]),
+        (Wish(max_drop=None, file_bytes=10), ("file_kb",), [(100, 200)]),
+    ],
+)
+def test_an_impossible_wish_names_what_binds_and_the_nearest_points(
+    wish: Wish, binding: tuple[str, ...], nearest: list[tuple[int, int]]
+) -> None:
+    points = [point(900, 1), point(500, 3), point(400, 9), point(100, 200)]
+    found = outcome(points, wish)
+    assert found.chosen is None
+    assert found.binding == binding
+    assert nearest[-1] in [(each.file_bytes, each.agreement.disagreements) for each in found.nearest]
+    if len(nearest) > 1:
+        assert [(each.file_bytes, each.agreement.disagreements) for each in found.nearest] == nearest
+
+
+def points_in(folder: Path, model: Model, codec: str = "range") -> Points:
+    return Points(folder, Reference(model, some_images(50, seed=2)), codec, lambda _line: None)
+
+
+def test_a_point_is_made_once_and_found_again_by_a_later_run(tmp_path: Path) -> None:
+    model = tiny_model(TINY)
+    made = []
+
+    def make() -> Model:
+        made.append(1)
+        return on_grids(model, bits=4)
+
+    first = points_in(tmp_path, model).point({"step": "quantise", "bits": 4}, make)
+    again = points_in(tmp_path, model).point({"step": "quantise", "bits": 4}, make)
+    assert first == again
+    assert len(made) == 1
+    points_in(tmp_path, model).point({"step": "quantise", "bits": 5}, make)
+    points_in(tmp_path, model, "raw").point({"step": "quantise", "bits": 4}, make)
+    assert len(made) == 3
+    first.path.write_bytes(first.path.read_bytes()[:-1])  # a damaged file is made again
+    points_in(tmp_path, model).point({"step": "quantise", "bits": 4}, make)
+    (tmp_path / "points.json").write_text("{")
+    points_in(tmp_path, model).point({"step": "quantise", "bits": 4}, make)
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("method", ["quantise", "share"])
+def test_a_ladder_ends_at_the_fewest_bits_that_do(method: str, tmp_path: Path) -> None:
+    model = tiny_model(TINY)
+    points = points_in(tmp_path, model)
+    found = pursue(points, Wish(max_drop=6.0, file_bytes=None), method, model, some_images())  # type: ignore[arg-type]
+    bits = [each.settings["bits"] for each in points.tried]
+    assert bits == list(range(2, 2 + len(bits)))
+    assert found.chosen is points.tried[-1]
+    assert all(each.agreement.disagreement > 8 for each in points.tried[:-1])
+
+
+def test_a_file_limit_alone_gives_the_truest_file_within_it(tmp_path: Path) -> None:
+    model = tiny_model(TINY)
+    points = points_in(tmp_path, model)
+    limit = 2500
+    found = pursue(points, Wish(max_drop=None, file_bytes=limit), "auto", model, some_images())
+    assert found.chosen is not None
+    assert 0.8 * limit < found.chosen.file_bytes <= limit
+    assert len(points.tried) <= 6
+
+
+def test_code_alone_stores_the_model_as_it_is(tmp_path: Path) -> None:
+    model = tiny_model(TINY)
+    points = points_in(tmp_path, model)
+    found = pursue(points, Wish(max_drop=0.0, file_bytes=None), "code", model, some_images())
+    assert found.chosen is not None
+    assert found.chosen.agreement.divergence == pytest.approx(0, abs=1e-9)
