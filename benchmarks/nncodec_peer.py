@@ -5,12 +5,15 @@ they do not load. It gets the folded weights, as resfit does, and decodes its ow
 """
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import safetensors.numpy
@@ -25,6 +28,7 @@ from resfit.model.model import Model
 from resfit.model.run_folder import save
 from resfit.verbs.compressing import selection_images
 
+UNUSED = ("pandas", "h5py", "flwr", "wandb", "sentencepiece", "tensorflow")
 STEPS = (-44, -40, -38, -36, -34, -32, -30, -28, -26, -24)  # "qp": a greater one means coarser steps
 
 
@@ -83,6 +87,9 @@ def _work(action: str, installed: str, source: str, file: str, target: str, step
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    for name in UNUSED:  # imported for its data sets and applications, which coding does not touch
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = MagicMock(__spec__=ModuleSpec(name, None))
     sys.path.append(installed)
     from nncodec.nn import decode, encode
 

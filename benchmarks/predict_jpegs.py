@@ -65,14 +65,15 @@ def main() -> int:
     model = load(arguments.model)
     with tempfile.TemporaryDirectory(prefix="resfit-predict-") as name:
         folder = Path(name)
+        small = _small_artifacts(folder)
+        memory = _memory(small["fp32"], arguments.small_files, folder)
         artifacts = _artifacts(model, arguments.data, folder)
-        speed = _speed(model, artifacts, _repeated(Path(arguments.jpegs), arguments.files, folder), arguments, folder)
         latency = [
             row
-            for network, files in (("resnet50", artifacts), ("resnet20", _small_artifacts(folder)))
+            for network, files in (("resnet20", small), ("resnet50", artifacts))
             for row in _latencies(network, files, arguments.threads)
         ]
-        memory = _memory(folder / "resnet20-fp32.onnx", arguments.small_files, folder)
+        speed = _speed(model, artifacts, _repeated(Path(arguments.jpegs), arguments.files, folder), arguments, folder)
     verdicts = _verdicts(speed, latency, memory)
     write_result(
         arguments.out,

@@ -89,3 +89,17 @@ def rewrite(path: Path, **changes: Callable[[bytes], bytes]) -> None:
         else:
             contents[name] = change(contents[name])
     write_sections(path, Sections(codec=sections.codec, contents=contents, directory_bytes=size))
+
+
+def at_kinds(plain: bytes, count: int) -> int:
+    """Where the kinds begin in an unpacked directory."""
+    at = 2
+    for _ in range(count):
+        at = plain.index(b"\n", at) + 1
+    for _ in range(count):
+        dimensions, at = plain[at], at + 1
+        for _ in range(dimensions):
+            while plain[at] >= 0x80:
+                at += 1
+            at += 1
+    return at

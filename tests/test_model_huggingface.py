@@ -92,6 +92,8 @@ def test_processors_of_several_kinds() -> None:
     assert notes == ["its processor keeps the inner 87.5% of an image's shorter side; here the whole of it is read"]
     shape, notes = read(size={"height": 32, "width": 40}, do_center_crop=False)
     assert (shape.height, shape.width, shape.fit, notes) == (32, 40, "squash", [])
+    shape, notes = read(image_processor_type="ConvNextImageProcessor", size={"shortest_edge": 384}, crop_pct=0.95)
+    assert (shape.height, shape.fit, notes) == (384, "squash", [])
     assert read(do_normalize=False)[0].mean == (0.0,) * 3
     unscaled, _ = read(do_rescale=False, image_mean=[127.5] * 3, image_std=[51.0] * 3)
     assert unscaled.mean == pytest.approx((0.5,) * 3)

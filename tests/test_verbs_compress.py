@@ -40,12 +40,14 @@ def picture(folder: Path) -> Path:
 
 @pytest.fixture
 def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accuracies measured in this process, which is quicker; one test measures them as users do."""
+    """Accuracies measured in this process and fewer images, which is quicker; one test measures as users do."""
 
     def evaluated(self: Job, source: str) -> dict[str, Any]:
         return evaluate(source, self.data, threads=1)
 
     monkeypatch.setattr(Job, "_evaluated", evaluated)
+    monkeypatch.setattr("resfit.verbs.compressing.CALIBRATION_IMAGES", 64)
+    monkeypatch.setattr("resfit.verbs.compressing.SELECTION_IMAGES", 250)
 
 
 def compressed(run: str, folder: Path, **flags: Any) -> dict[str, Any]:
@@ -191,9 +193,10 @@ def test_an_interrupted_command_goes_on_where_it_stopped(
 
 
 @pytest.mark.usefixtures("at_home")
-def test_another_seed_calibrates_on_other_images(run: str, tmp_path: Path) -> None:
+def test_another_seed_calibrates_on_other_images(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resfit.compression.rounded_points.BYTES_TRIALS", 1)
     first, again, other = (
-        compressed(run, tmp_path / name, file_kb=4.0, seed=seed)["artifact"]["sha256"]
+        compressed(run, tmp_path / name, file_kb=20.0, seed=seed)["artifact"]["sha256"]
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == again != other

@@ -83,6 +83,9 @@ def test_evaluate_runs_in_the_engine_asked_for(artifact, shapes_folder, cache, c
         found[engine] = json.loads(capsys.readouterr().out)
     assert found["openvino"]["engine"] == "openvino"
     assert found["auto"]["engine"] == json.loads(cache.read_text())[0]["engine"]
+    assert found["auto"]["engine_reason"] in found["auto"]["notes"]
+    assert " ms for 128 images with 1 thread" in found["auto"]["engine_reason"]
+    assert found["openvino"]["engine_reason"] is None
     assert found["openvino"]["accuracy"] == pytest.approx(found["onnxruntime"]["accuracy"], abs=0.003)
     assert main(["evaluate", artifact, str(shapes_folder), *flags]) == 0
     assert json.loads(capsys.readouterr().out)["engine"] == "onnxruntime"  # whatever was measured: the same numbers

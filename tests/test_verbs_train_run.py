@@ -18,6 +18,7 @@ from resfit.model import run_folder
 from resfit.training.checkpoint import last_step
 from resfit.verbs import train as verb
 from resfit.verbs.request import path_of, read_request
+from resfit.verbs.training_outcome import over_limit
 
 FAST: dict[str, Any] = {
     "model": "resnet8", "epochs": 2, "precision": "fp32", "memory_format": "channels_last", "compile": "eager",
@@ -48,10 +49,10 @@ def test_what_a_run_says_and_leaves(finished: dict[str, Any], shapes_folder: Pat
 
 def test_a_limit_that_was_not_kept_is_said_and_ends_with_exit_3(finished: dict[str, Any]) -> None:
     broken = {**finished, "recipe": {**finished["recipe"], "train_memory_mb": 1.0}}
-    assert verb._over_limit(broken)
+    assert over_limit(broken)
     assert "limit 1 MB: NOT KEPT" in verb.render(broken)
     kept = {**finished, "recipe": {**finished["recipe"], "train_memory_mb": 1e6}}
-    assert not verb._over_limit(kept)
+    assert not over_limit(kept)
     assert "MB: kept" in verb.render(kept)
 
 

@@ -38,8 +38,9 @@ class Codec(Protocol):
     def decode(self, data: bytes, shapes: Sequence[Shape], *, max_symbols: int) -> list[Array]:
         """The int32 tensors of the shapes.
 
-        CodingError where the bytes are damaged, too few or too many, or where the shapes hold more than `max_symbols`
-        numbers, which is found before memory is taken.
+        CodingError where no encoder wrote the bytes for these shapes, or where the shapes hold more than
+        `max_symbols` numbers, which is found before memory is taken. Damage that makes the bytes those of other
+        symbols is for a checksum around them to find.
         """
 
 

@@ -52,6 +52,11 @@ def row(numbers: Iterable[int]) -> Any:
     return np.fromiter(numbers, np.int64) if _compiles() else [int(number) for number in numbers]
 
 
+def constant_row(number: int, count: int) -> Any:
+    """A row of `count` times the same number, as `row` makes it."""
+    return np.full(count, number, np.int64) if _compiles() else [number] * count
+
+
 def byte_row(data: bytes | bytearray) -> Any:
     """Bytes that a compiled or a plain function may read and write."""
     return np.frombuffer(bytearray(data), np.uint8) if _compiles() else bytearray(data)

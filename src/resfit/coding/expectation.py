@@ -8,7 +8,7 @@ means of its output, its input and the tensor. Whole numbers, in 1/4,096 of a sy
 
 from typing import Any, NamedTuple
 
-from resfit.coding.compiled import compiled, row
+from resfit.coding.compiled import compiled, constant_row, row
 
 UNIT_BITS = 12
 LARGEST = 4095  # a magnitude beyond counts as this one
@@ -36,12 +36,12 @@ class Expectation(NamedTuple):
 def new_expectation() -> Expectation:
     """Predictors that have learnt nothing."""
     return Expectation(
-        magnitude_weights=row([65536 // FEATURES] * FEATURES),
-        value_weights=row([0] * (PLACES * NEAR)),
-        magnitudes=row([0] * FEATURES),
-        values=row([0] * NEAR),
-        now=row([0] * 5),
-        wholes=row([1 << UNIT_BITS] * 2),
+        magnitude_weights=constant_row(65536 // FEATURES, FEATURES),
+        value_weights=constant_row(0, PLACES * NEAR),
+        magnitudes=constant_row(0, FEATURES),
+        values=constant_row(0, NEAR),
+        now=constant_row(0, 5),
+        wholes=constant_row(1 << UNIT_BITS, 2),
         shares=row([65536 // (count + 2) for count in range(SHARES)]),
     )
 

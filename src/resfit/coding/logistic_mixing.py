@@ -6,9 +6,10 @@ weights of both and the chances. (After Mahoney, Adaptive weighing of context mo
 2005.)
 """
 
+import functools
 from typing import Any, NamedTuple
 
-from resfit.coding.compiled import compiled, row
+from resfit.coding.compiled import compiled, constant_row, row
 from resfit.coding.range_coder import code_bit
 
 INPUTS = 6  # contexts of a bit
@@ -37,19 +38,19 @@ class Mixing(NamedTuple):
 
 def new_mixing(coder: list[int], *, chances: int, mixers: int, slots: int) -> Mixing:
     """A mixing that has learnt nothing, with so many chances, mixers and slots."""
-    squash = squash_table()
     return Mixing(
         coder=row(coder),
-        chances=row([FIRST_CHANCE] * chances),
-        weights=row([FIRST_WEIGHT] * (mixers * WIDTH)),
-        slots=row([0] * slots),
-        inputs=row([0] * WIDTH),
-        stretch=row(stretch_table(squash)),
-        squash=row(squash),
+        chances=constant_row(FIRST_CHANCE, chances),
+        weights=constant_row(FIRST_WEIGHT, mixers * WIDTH),
+        slots=constant_row(0, slots),
+        inputs=constant_row(0, WIDTH),
+        stretch=row(stretch_table()),
+        squash=row(squash_table()),
         paces=row([655360 // (10 * count + 18) for count in range(MOST_COUNTS + 1)]),
     )
 
 
+@functools.cache
 def squash_table() -> list[int]:
     """Probabilities of a one, in 1/65,536 from 1 to 65,535, for every logarithm of odds from -SPAN to SPAN."""
     one = 1 << 30
@@ -60,8 +61,10 @@ def squash_table() -> list[int]:
     return least[:0:-1] + [65536 - chance for chance in least]
 
 
-def stretch_table(squash: list[int]) -> list[int]:
+@functools.cache
+def stretch_table() -> list[int]:
     """For each probability of 12 bits, the least logarithm of odds that its middle does not exceed."""
+    squash = squash_table()
     table, logarithm = [], -SPAN
     for step in range(CHANCE_STEPS):
         while logarithm < SPAN and squash[logarithm + SPAN] < 16 * step + 8:

@@ -17,7 +17,9 @@ class Range:
     """One stream over all tensors, each begun by the symbol that is its zero; see docs/coding.md.
 
     The model and coder are compiled at first use where numba is installed (seconds, kept for later processes), and
-    run as plain Python, slowly, where it is not: the bytes are the same.
+    run as plain Python, slowly, where it is not: the bytes are the same. What `decode` accepts is what an encoder
+    may write for the symbols that it returns; but damage may make the bytes those of other symbols, which only a
+    checksum around them finds.
     """
 
     def encode(self, tensors: Sequence[Array]) -> tuple[bytes, list[int]]:
@@ -58,12 +60,7 @@ class _Stream:
     def __init__(self, coder: list[int], data: bytes):
         from resfit.coding import compiled, context_mixing, expectation, range_coder  # numba is imported here
 
-        self._row, self._mixing, self._expectation, self._coder = (
-            compiled.row,
-            context_mixing,
-            expectation,
-            range_coder,
-        )
+        self._rows, self._mixing, self._expectation, self._coder = compiled, context_mixing, expectation, range_coder
         self.data = compiled.byte_row(data)
         self.model = context_mixing.new_model(coder)
         self.symbols: Any = None
@@ -73,9 +70,9 @@ class _Stream:
         learnt = self.model.expectation
         self._expectation.begin(learnt, kind=int(len(shape) < 2))
         geometry = _geometry(values.size, shape)
-        self.symbols = self._row(values)
-        kept = self._row(np.zeros(values.size, np.int64))
-        columns = self._row(np.full(geometry[0], learnt.now[self._expectation.WHOLE], np.int64))
+        self.symbols = self._rows.row(values)
+        kept = self._rows.constant_row(0, values.size)
+        columns = self._rows.constant_row(learnt.now[self._expectation.WHOLE], geometry[0])
         center = self._mixing.code_center(self.model, self.data, center)
         for start in range(0, values.size, CHUNK):
             stop = min(start + CHUNK, values.size)

@@ -1,5 +1,6 @@
 """Which channels to remove for a network to cost so many times less: from scores, couplings and costs alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,22 +44,33 @@ def chosen(
 class _Cost:
     """Multiply-accumulates of one operation, given which channels are kept."""
 
-    wire: Wire
-    each: float  # for a channel read and a channel written; squeeze-and-excite: for a channel
+    reads: np.ndarray
+    writes: np.ndarray | None  # None where it has a cost for a channel, not for a pair of them
+    each: float
     block: tuple[int, int] | None
 
     @classmethod
     def of(cls, name: str, wire: Wire, macs: int) -> "_Cost":
         first, *rest = name.split(".")
         block = (int(first.removeprefix("layer")) - 1, int(rest[0])) if first.startswith("layer") else None
-        pairs = len(wire.reads) * (1 if isinstance(wire.operation, layout.SqueezeExcite) else len(wire.writes))
-        return cls(wire=wire, each=macs / pairs, block=block)
+        paired = not isinstance(wire.operation, layout.SqueezeExcite)
+        return cls(
+            reads=np.array(wire.reads),
+            writes=np.array(wire.writes) if paired else None,
+            each=macs / (len(wire.reads) * (len(wire.writes) if paired else 1)),
+            block=block,
+        )
 
     def __call__(self, kept: np.ndarray) -> float:
-        read = int(kept[list(self.wire.reads)].sum())
-        if isinstance(self.wire.operation, layout.SqueezeExcite):
-            return self.each * read
-        return self.each * read * int(kept[list(self.wire.writes)].sum())
+        pairs = int(kept[self.reads].sum())
+        return self.each * (pairs if self.writes is None else pairs * int(kept[self.writes].sum()))
+
+    def touches(self, coupling: Coupling) -> bool:
+        """Whether the cost depends on the coupling's channels, or on the block that they are inside of."""
+        if self.block is not None and self.block == coupling.block:
+            return True
+        ends = self.reads if self.writes is None else np.concatenate([self.reads, self.writes])
+        return bool(np.isin(ends, coupling.channels).any())
 
 
 class _Allocation:
@@ -73,15 +85,16 @@ class _Allocation:
         costs = macs_by_operation(spec, height, width)
         found = wires(spec)
         self.operations = [_Cost.of(name, found[name], macs) for name, macs in costs.items()]
+        self.touched = {
+            coupling.name: [cost for cost in self.operations if cost.touches(coupling)] for coupling in self.couplings
+        }
+        self.ranked = {coupling.name: _ranked(coupling, scores) for coupling in self.couplings}
         self.total = self.macs()
         self.stuck: set[str] = set()
 
     def macs(self) -> float:
         """Multiply-accumulates of what is kept."""
-        return self._cost(self.kept, self.dropped, 0.0)
-
-    def _cost(self, kept: np.ndarray, dropped: set[tuple[int, int]], overhead: float) -> float:
-        return sum(cost(kept) + overhead for cost in self.operations if cost.block not in dropped)
+        return _sum(self.operations, self.kept, self.dropped, 0.0)
 
     def removed(self) -> dict[str, list[int]]:
         """The channels taken so far, by coupling."""
@@ -99,43 +112,42 @@ class _Allocation:
                 kept[taken] = False
                 if coupling.block is not None and not kept[list(coupling.channels)].any():
                     dropped.add(coupling.block)
-            if self._cost(kept, dropped, 0.0) <= most and self._describable(fewer):
+            if _sum(self.operations, kept, dropped, 0.0) <= most and self._describable(fewer):
                 self.taken, self.kept, self.dropped = fewer, kept, dropped
 
     def step(self) -> bool:
         """Takes the best step; False where there is none left."""
-        before = self._cost(self.kept, self.dropped, OPERATION_MACS)
         steps = []
         for coupling in self.couplings:
             taken = self._taken(coupling)
             if taken:
-                kept, dropped = self._after(coupling, taken)
-                saved = before - self._cost(kept, dropped, OPERATION_MACS)
-                steps.append((self.scores[taken].sum() / saved, coupling.name, coupling, taken))
+                steps.append((self.scores[taken].sum() / self._saved(coupling, taken), coupling.name, coupling, taken))
         for _, _, coupling, taken in sorted(steps, key=lambda step: step[:2]):
-            if self._describable([*self.taken, (coupling, taken)]):
+            if coupling.block is not None or self._describable([*self.taken, (coupling, taken)]):
                 self.kept, self.dropped = self._after(coupling, taken)
                 self.taken.append((coupling, taken))
                 return True
             self.stuck.add(coupling.name)
         return False
 
+    def _saved(self, coupling: Coupling, taken: list[int]) -> float:
+        touched = self.touched[coupling.name]
+        before = _sum(touched, self.kept, self.dropped, OPERATION_MACS)
+        return before - _sum(touched, *self._after(coupling, taken), OPERATION_MACS)
+
     def _taken(self, coupling: Coupling) -> list[int]:
         """The channels that the coupling's next step removes: those of least score down to the next multiple."""
-        left = [number for number in coupling.channels if self.kept[number]]
+        ranked = self.ranked[coupling.name]
+        left = int(self.kept[ranked].sum())
         if not left or coupling.block in self.dropped or coupling.name in self.stuck:
             return []
         unit = int(np.lcm(self.multiple, coupling.runs))
-        target = (len(left) - 1) // unit * unit
+        target = (left - 1) // unit * unit
         if target == 0 and not self._may_end(coupling):
             return []
         size = len(coupling.channels) // coupling.runs
-        taken = []
-        for start in range(0, len(coupling.channels), size):
-            run = [number for number in coupling.channels[start : start + size] if self.kept[number]]
-            ranked = sorted(run, key=lambda number: (self.scores[number], number))
-            taken += ranked[: len(run) - target // coupling.runs]
-        return taken
+        first, last = size - left // coupling.runs, size - target // coupling.runs
+        return [int(number) for number in ranked[:, first:last].flatten()]
 
     def _may_end(self, coupling: Coupling) -> bool:
         if coupling.block is None:  # `_describable` knows whether its tensors have other channels too
@@ -152,7 +164,7 @@ class _Allocation:
         return kept, self.dropped | {coupling.block}
 
     def _describable(self, steps: list[tuple[Coupling, list[int]]]) -> bool:
-        """Whether a spec can say what these steps leave; inside blocks it always can."""
+        """Whether a spec can say what these steps leave; inside of blocks it always can."""
         if all(coupling.block is not None for coupling, _ in steps):
             return True
         removed: dict[str, list[int]] = {}
@@ -163,3 +175,13 @@ class _Allocation:
         except UsageError:
             return False
         return True
+
+
+def _sum(operations: Iterable[_Cost], kept: np.ndarray, dropped: set[tuple[int, int]], each: float) -> float:
+    return sum(cost(kept) + each for cost in operations if cost.block not in dropped)
+
+
+def _ranked(coupling: Coupling, scores: np.ndarray) -> np.ndarray:
+    """Channel numbers (runs, channels of each), the least score first."""
+    runs = np.array(coupling.channels).reshape(coupling.runs, -1)
+    return np.take_along_axis(runs, np.argsort(scores[runs], axis=1, kind="stable"), axis=1)

@@ -39,11 +39,24 @@ class Training:
 
 
 class Curve:
-    """One model at any tradeoff. images: uint8 (N, H, W, C) of training images, to calibrate on."""
+    """One model at any tradeoff.
 
-    def __init__(self, model: Model, images: Images, *, seed: int, points: Points, step: str = "rate-distortion"):
-        self.model, self.images, self.seed, self.points, self.step = model, images, seed, points, step
-        self.keep_steps = bool(model.encodings)
+    images: uint8 (N, H, W, C) of training images, to calibrate on. step: how results name these points.
+    keep_steps: on the grids that the model has, whose weights were trained on them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Images,
+        *,
+        seed: int,
+        points: Points,
+        step: str = "rate-distortion",
+        keep_steps: bool = False,
+    ):
+        self.model, self.images, self.seed, self.points = model, images, seed, points
+        self.step, self.keep_steps = step, keep_steps
         self._sensitivity: dict[str, Any] = {}
 
     def at(self, tradeoff: float) -> Point:
@@ -115,7 +128,8 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         on_event=training.on_event,
     )
     step = f"rate-distortion after {training.epochs} epochs"
-    Curve(trained, curve.images, seed=curve.seed, points=curve.points, step=step).try_for(wish, start=tradeoff / 4)
+    after = Curve(trained, curve.images, seed=curve.seed, points=curve.points, step=step, keep_steps=True)
+    after.try_for(wish, start=tradeoff / 4)
 
 
 def once(points: Points, step: str, make: Callable[[], Model]) -> None:

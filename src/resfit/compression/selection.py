@@ -21,11 +21,11 @@ from resfit.randomness import rng
 LOST_SHARE = (
     0.45  # of answers that differ on selection images: points lost on new ones (published ResNet-20: 0.3 to 0.5)
 )
-MARGIN = 0.3  # of the allowed drop, kept back
+MARGIN = 0.2  # of the allowed drop, kept back
 SHIFT_SHARE = 8  # an image is shifted by up to this part of its side
 MOST_TRIALS = 8
 CLOSE = 0.93  # of the allowed disagreement: near enough to stop
-RESPONSE = 0.7  # disagreement grows about as this power of the tradeoff
+RESPONSE = 1.2  # disagreement grows about as this power of the tradeoff
 LEAST_RATIO = 1.05  # between two tradeoffs worth telling apart
 MOST_RATIO = 6.0  # a step never goes further
 

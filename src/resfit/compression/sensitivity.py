@@ -1,17 +1,18 @@
 """How much an error of each output of each layer changes a network's answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resfit.compression.side_by_side import normalised
+from resfit.compression.side_by_side import BATCH, normalised
 from resfit.data.images import Images
 from resfit.engines.quantisation import quantised_layers
 from resfit.model.model import Model
 from resfit.randomness import rng
 
+BATCH_PIXELS = 400_000  # of images whose gradients are held at once
 LEAST_SHARE = 1e-3  # of a layer's largest: an output that no calibration image needs may matter to another
 
 
@@ -30,7 +31,8 @@ def output_sensitivity(model: Model, images: Images, *, seed: int) -> dict[str, 
     for name in names:
         module.get_submodule(name).register_forward_hook(_keeping(outputs, name))
     totals = {name: np.zeros(0) for name in names}
-    for number, batch in enumerate(normalised(model, images)):
+    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    for number, batch in enumerate(normalised(model, images, size)):
         outputs.clear()
         _gradients(module, batch, outputs, totals, rng(seed, "drawn answers", index=number))
     return {name: _floored(total / len(images)) for name, total in totals.items()}
@@ -57,7 +59,10 @@ def _gradients(
         totals[name] = total if not totals[name].size else totals[name] + total
 
 
-def _keeping(outputs: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+
+
+def _keeping(outputs: dict[str, Tensor], name: str) -> Hook:
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         kept = output if output.requires_grad else output.detach().requires_grad_(True)
         outputs[name] = kept

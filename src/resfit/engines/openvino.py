@@ -32,7 +32,8 @@ class OpenVinoSession:
 
     engine = "openvino"
 
-    def __init__(self, graph: Any, metadata: Metadata, *, threads: int | None, precision: Precision):
+    def __init__(self, core: Any, graph: Any, metadata: Metadata, *, threads: int | None, precision: Precision):
+        self._core = core
         self.metadata = metadata
         self.precision = precision
         self._asked_threads = threads
@@ -77,7 +78,7 @@ class OpenVinoSession:
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": hint,
         }
-        compiled = openvino.Core().compile_model(graph, DEVICE, settings)
+        compiled = self._core.compile_model(graph, DEVICE, settings)
         found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if found != hint:
             raise EngineError(f"OpenVINO computes floats in {found}, not in the {hint} asked for")
@@ -93,7 +94,7 @@ def open_file(path: Path, *, threads: int | None = None, precision: str | None =
         capable = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         floats: tuple[Precision, ...] = ("fp32", "bf16") if capable else ("fp32",)
         settled = resolve_precision("openvino", path, asked=precision, held=metadata.precision, floats=floats)
-        return OpenVinoSession(graph, metadata, threads=threads, precision=settled)
+        return OpenVinoSession(core, graph, metadata, threads=threads, precision=settled)
     except RuntimeError as error:  # all of the runtime's failures
         raise EngineError(
             f"OpenVINO cannot open {path}: {_reason(error)}", hint="write the file again with: resfit export"

@@ -61,7 +61,8 @@ def session_for(
 
         model = load(source, **given)
         provenance = model.provenance
-        with _built(model, engine, threads=threads, precision=precision, batch_size=batch_size) as (session, choice):
+        opened = built_session(model, engine=engine, threads=threads, precision=precision, batch_size=batch_size)
+        with opened as (session, choice):
             yield Opened(session=session, trained=provenance.trained, notes=provenance.notes, choice=choice)
         return
     if given:
@@ -81,15 +82,18 @@ def session_of(
 
     Without an engine it is ONNX Runtime, whatever was ever measured: the same call, the same numbers.
     """
-    with _built(model, engine or DEFAULT_ENGINE, threads=threads, precision=precision) as (session, _):
+    with built_session(model, engine=engine or DEFAULT_ENGINE, threads=threads, precision=precision) as (session, _):
         yield session
 
 
 @contextlib.contextmanager
-def _built(
-    model: "Model", engine: str | None, *, threads: int | None, precision: str | None, batch_size: int = 1
+def built_session(
+    model: "Model", *, engine: str | None, threads: int | None, precision: str | None, batch_size: int = 1
 ) -> Iterator[tuple[Session, str | None]]:
-    """A session on an artifact built for it, and why its engine, where that was chosen by measuring."""
+    """A session on a float32 artifact built from a model, and why its engine, where that was chosen by measuring.
+
+    engine and batch_size: as `measure.choice.open_chosen` takes them. The artifact is removed when the block ends.
+    """
     if engine not in (None, AUTO, *ENGINES):
         raise UsageError(f"there is no engine {engine!r}", hint=nearest(str(engine), (*ENGINES, AUTO)))
     format = ENGINES[engine][1][0] if engine in ENGINES else CHOSEN_FORMAT

@@ -19,7 +19,8 @@ DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 DEFAULT_SIZE = 224
 DEFAULT_CROP = 0.875  # of image processors that resize to more than they keep and whose file does not say it
-_ENLARGING = ("ConvNextImageProcessor", "ConvNextFeatureExtractor", "ConvNextImageProcessorFast")
+CONVNEXT_STRETCHES = 384
+_CONVNEXT = ("ConvNextImageProcessor", "ConvNextFeatureExtractor", "ConvNextImageProcessorFast")
 
 
 def spec_from_config(config: Mapping[str, Any], *, num_classes: int) -> ResNetSpec:
@@ -98,13 +99,20 @@ def _by_channel(values: Any, channels: int) -> tuple[float, ...]:
 
 def _crops(config: Mapping[str, Any]) -> bool:
     """Whether images keep their shape and lose their sides; else they are stretched."""
+    if _is_convnext(config):
+        return _enlarges(config)
     size = config.get("size")
     shortest = size is None or (isinstance(size, Mapping) and "shortest_edge" in size)
-    return bool(config.get("do_center_crop")) or shortest or _processor(config) in _ENLARGING
+    return bool(config.get("do_center_crop")) or shortest
 
 
-def _processor(config: Mapping[str, Any]) -> Any:
-    return config.get("image_processor_type", config.get("feature_extractor_type"))
+def _is_convnext(config: Mapping[str, Any]) -> bool:
+    return config.get("image_processor_type", config.get("feature_extractor_type")) in _CONVNEXT
+
+
+def _enlarges(config: Mapping[str, Any]) -> bool:
+    """ConvNext's processor, as microsoft/resnet-50 has it, enlarges before it cuts; to large sizes it stretches."""
+    return _is_convnext(config) and _size(config.get("size", DEFAULT_SIZE))[0] < CONVNEXT_STRETCHES
 
 
 def _size(size: Any) -> tuple[int, int]:
@@ -120,9 +128,9 @@ def _note_differences(config: Mapping[str, Any], height: int, notes: list[str]) 
     if config.get("resample", BILINEAR) != BILINEAR:
         notes.append("its processor resamples with another filter than the linear one that is used here")
     kept = 1.0
-    if _processor(config) in _ENLARGING:
+    if _enlarges(config):
         kept = float(config.get("crop_pct") or DEFAULT_CROP)
-    elif config.get("do_center_crop"):
+    elif config.get("do_center_crop") and not _is_convnext(config):
         kept = height / _size(config.get("size", DEFAULT_SIZE))[0]
     if kept < 1:
         notes.append(

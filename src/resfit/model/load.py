@@ -111,7 +111,7 @@ def _from_folder(path: Path, source: str) -> Model:
         if is_run(folder):
             return load_run(folder)
     if (entry := snapshot(path)) is not None:
-        return load_foreign_folder(entry, source=source)
+        return _from_folder(entry, source)
     raise UsageError(
         f"the folder {path} holds no model (there is no config.json)",
         hint="give a folder that train or fit finished, a checkpoint file or the name of a network",

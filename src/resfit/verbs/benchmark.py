@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
+    model: Annotated[str, "run or fit folder, .resfit file, artifact, checkpoint, or a network's name"],
     *,
     img_size: Annotated[int | None, "square input size (default: the model's own)"] = None,
     engine: Annotated[

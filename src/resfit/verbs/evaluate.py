@@ -1,5 +1,6 @@
 """`resfit evaluate`: how often a model is right on images it was not made from."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -15,7 +16,7 @@ SHOWN_MISTAKES = 5
 
 
 def evaluate(
-    model: Annotated[str, "run folder, fit folder, artifact file, checkpoint, or a network's name"],
+    model: Annotated[str, "run or fit folder, .resfit file, artifact, checkpoint, or a network's name"],
     data: Annotated[str, "images: class folders, a table of labels, parquet, tars, NumPy arrays, or 'digits'"],
     *,
     split: Annotated[Literal["test", "validation", "train"], "which images"] = "test",
@@ -44,24 +45,28 @@ def evaluate(
     The images are those of the test role, unless --split says otherwise. A checkpoint from elsewhere says
     nothing about its preprocessing: what is assumed is printed, and --img-size, --mean, --std and --fit change it.
     """
-    from resfit.inference.opening import artifact_of, session_of
+    from resfit.engines.artifact import describe, engines_for
+    from resfit.inference.opening import DEFAULT_ENGINE, artifact_of, built_session
+    from resfit.measure.choice import open_chosen
 
     check_counts(img_size=img_size, batch_size=batch_size, threads=threads)
     opening = _opening(model, split_seed, max_unreadable, cache)
     artifact = artifact_of(model)
     notes = _cut_notes(model, split_seed)
+    # Only where auto is asked for does what was measured decide the engine: the same command, the same numbers
+    chosen: dict[str, Any] = {"threads": threads, "precision": precision, "batch_size": batch_size}
+    opened: contextlib.AbstractContextManager[tuple[Any, str | None]]
     if artifact is not None:
-        from resfit.engines.artifact import describe
-
         _refuse_changes(artifact, img_size=img_size, mean=mean, std=std, fit=fit)
-        session = _session(artifact, engine, threads=threads, precision=precision, batch_size=batch_size)
-        scores = _scores(session, data, split, batch_size, opening)
+        opened = contextlib.nullcontext(open_chosen(artifact, engine=engine or engines_for(artifact)[0], **chosen))
         trained = describe(artifact).trained
     else:
         loaded = _load(model, data, img_size=img_size, mean=mean, std=std, fit=fit)
-        with session_of(loaded, engine=engine, threads=threads, precision=precision) as session:
-            scores = _scores(session, data, split, batch_size, opening)
+        opened = built_session(loaded, engine=engine or DEFAULT_ENGINE, **chosen)
         notes, trained = notes + loaded.provenance.notes, loaded.provenance.trained
+    with opened as (session, reason):
+        scores = _scores(session, data, split, batch_size, opening)
+    notes += (reason,) if reason else ()
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return {
@@ -71,6 +76,7 @@ def evaluate(
         **scores,
         "trained": trained,
         "engine": session.engine,
+        "engine_reason": reason,
         "precision": session.precision,
         "threads": session.threads,
         "preprocessing": session.preprocessing.to_dict(),
@@ -131,22 +137,6 @@ def _mistake_lines(result: dict[str, Any]) -> list[str]:
         for row in mistakes
     ]
     return ["", "surest mistakes", *named]
-
-
-def _session(
-    artifact: Path, engine: str | None, *, threads: int | None, precision: str | None, batch_size: int
-) -> Any:
-    """A session on an artifact; only where auto is asked for does what was measured before decide the engine."""
-    from resfit.engines.artifact import open_session
-    from resfit.measure.choice import AUTO, open_chosen
-
-    if engine != AUTO:
-        return open_session(artifact, engine=engine, threads=threads, precision=precision)
-    session, reason = open_chosen(
-        artifact, engine=engine, threads=threads, precision=precision, batch_size=batch_size
-    )
-    print(f"note: {reason}", file=sys.stderr)
-    return session
 
 
 def _refuse_changes(artifact: Path, **given: Any) -> None:

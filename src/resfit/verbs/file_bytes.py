@@ -26,7 +26,7 @@ def bytes_table(result: dict[str, Any]) -> list[str]:
     """What a person sees of it: lines of two tables."""
     total = result["file_bytes"]
     head = f"{total:,} bytes, {result['ratio']:.2f} times smaller than float32 parameters; codec {result['codec']}"
-    kinds = [("kind", "weights", "bytes", "share", "bits a weight")]
+    kinds: list[tuple[str, ...]] = [("kind", "weights", "bytes", "share", "bits a weight")]
     kinds += [
         (name.replace("_", " "), f"{item['symbols']:,}", f"{item['bytes']:,}", f"{item['bytes'] / total:.1%}",
          f"{8 * item['bytes'] / item['symbols']:.2f}")
@@ -34,7 +34,7 @@ def bytes_table(result: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     overhead = result["overhead_bytes"]
     kinds.append(("overhead", "", f"{overhead:,}", f"{overhead / total:.1%}", ""))
-    layers = [("tensor", "stored as", "weights", "bytes", "bits a weight")]
+    layers: list[tuple[str, ...]] = [("tensor", "stored as", "weights", "bytes", "bits a weight")]
     layers += [
         (item["name"], item["encoding"], f"{item['symbols']:,}", f"{item['bytes']:,}",
          f"{8 * item['bytes'] / item['symbols']:.2f}")

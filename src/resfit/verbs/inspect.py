@@ -10,7 +10,7 @@ from resfit.verbs.file_bytes import bytes_of, bytes_table
 
 
 def inspect(
-    model: Annotated[str, "run, fit or model folder, artifact, checkpoint, cached or hub name, or a network's name"],
+    model: Annotated[str, "run, fit or model folder, .resfit file, artifact, checkpoint, hub name or a network's name"],
     *,
     img_size: Annotated[int | None, "square input size (default: the model's own)"] = None,
     couplings: Annotated[bool, "also which channels go together when the network is pruned"] = False,

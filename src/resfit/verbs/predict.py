@@ -9,7 +9,7 @@ from resfit.verbs.arguments import check_counts
 
 
 def predict(
-    model: Annotated[str, "run folder, fit folder, artifact file or checkpoint"],
+    model: Annotated[str, "run or fit folder, .resfit file, artifact or checkpoint"],
     images: Annotated[
         list[str], "image files, folders of them, patterns in quotes, tars, parquet files, or - for paths on input"
     ],

@@ -40,7 +40,7 @@ def publish(result: Any, splits: Any, folder: Path, *, model: str, data: str, pr
     outcome["peak_memory_bytes"] = _peak_memory_bytes()
     outcome["report"] = str(write(folder, trained, splits, outcome, answers))
     outcome["peak_memory_bytes"] = _peak_memory_bytes()
-    outcome["exit_code"] = BUDGET_BROKEN if _over_limit(outcome) else 0
+    outcome["exit_code"] = BUDGET_BROKEN if over_limit(outcome) else 0
     return outcome
 
 
@@ -75,7 +75,8 @@ def _peak_memory_bytes() -> int | None:
         return None
 
 
-def _over_limit(outcome: dict[str, Any]) -> bool:
+def over_limit(outcome: dict[str, Any]) -> bool:
+    """Whether the process held more memory than the recipe's limit."""
     limit, peak = outcome["recipe"]["train_memory_mb"], outcome["peak_memory_bytes"]
     return limit is not None and peak is not None and peak > limit * 1e6
 
