@@ -28,8 +28,8 @@ from resfit.model.model import Model
 from resfit.model.run_folder import save
 from resfit.verbs.compressing import selection_images
 
-UNUSED = ("pandas", "h5py", "flwr", "wandb", "sentencepiece", "tensorflow")
-STEPS = (-44, -40, -38, -36, -34, -32, -30, -28, -26, -24)  # "qp": a greater one means coarser steps
+UNUSED = ("pandas", "h5py", "flwr", "wandb", "sentencepiece", "tensorflow", "cv2")
+STEPS = (-36, -34, -32, -30, -28, -26, -25, -24, -23, -22, -20, -18)  # "qp": a greater one means coarser steps
 
 
 def nncodec_rows(model: str, data: str, drops: Sequence[float], installed: Path, folder: Path) -> list[dict[str, Any]]:

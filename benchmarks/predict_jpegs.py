@@ -3,10 +3,11 @@
     python benchmarks/predict_jpegs.py MODEL DATA JPEGS [--files 240] [--turns 3] [--small-files 20000]
 
 MODEL is a ResNet-50 that was trained on DATA (its training images calibrate int8), JPEGS a folder of photographs,
-repeated until there are --files of them. Contestants take turns within one process:
+repeated until there are --files of them. Contestants take turns:
 
     timm     timm.create_model of the same architecture with the same weights, float32, eager; its create_dataset and
-             create_loader (batch 32, 2 workers, prefetcher) and the loop of its inference script
+             create_loader (batch 32, 2 workers, prefetcher) and the loop of its inference script, in a process of
+             its own (timm_loop.py)
     resfit   what `resfit predict --out p.jsonl` does once the model is open: listing, scaled decoding, session, rows;
              for each engine and precision that this machine has
 
@@ -16,6 +17,7 @@ runtime called bare, turn about. Then the peak memory of `resfit predict` over m
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import re
@@ -30,9 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from record import RESULTS, run, write_result
+from safetensors.torch import save_file
+from session_latency import latencies
 
 from resfit.compression.quantise import quantise
 from resfit.data.sources import open_data
@@ -42,12 +45,11 @@ from resfit.errors import EngineError, MissingExtra
 from resfit.inference.inputs import pictures
 from resfit.inference.outputs import Columns, save_rows
 from resfit.inference.predict import predict_rows
-from resfit.measure.choice import choose_engine
 from resfit.model.load import load
 from resfit.model.model import Model
 
 BATCH_SIZE = 32
-LOADER_WORKERS = 2  # the default of timm's inference script
+Work = Callable[[], tuple[float, list[str]]]  # a turn over all files: seconds, and the label of each
 CALIBRATION_IMAGES = 256
 SMALL_SIDE = 32
 TARGETS = {"int8": 6.0, "float": 2.5, "latency_ratio": 1.05, "latency_beyond_us": 20.0, "memory_ratio": 1.10}
@@ -71,7 +73,7 @@ def main() -> int:
         latency = [
             row
             for network, files in (("resnet20", small), ("resnet50", artifacts))
-            for row in _latencies(network, files, arguments.threads)
+            for row in latencies(network, files, arguments.threads)
         ]
         speed = _speed(model, artifacts, _repeated(Path(arguments.jpegs), arguments.files, folder), arguments, folder)
     verdicts = _verdicts(speed, latency, memory)
@@ -125,28 +127,25 @@ def _speed(
     model: Model, artifacts: dict[str, Path], files: Path, arguments: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
     """Images a second of every contestant, and how often their answers agree."""
-    contestants: dict[str, Callable[[], list[str]]] = {"timm fp32": _timm(model, files, arguments.threads)}
+    contestants: dict[str, Work] = {}
     refused = {}
     for engine, precision in CONTESTANTS:
+        artifact = artifacts["int8" if precision == "int8" else "fp32"]
         try:
-            session = open_session(
-                artifacts["int8" if precision == "int8" else "fp32"],
-                engine=engine,
-                threads=arguments.threads,
-                precision=precision,
-            )
+            session = open_session(artifact, engine=engine, threads=arguments.threads, precision=precision)
         except (EngineError, MissingExtra) as error:
             refused[f"{engine} {precision}"] = error.message
             continue
         contestants[f"{engine} {precision}"] = _resfit(session, files, folder / "rows.jsonl")
-    answers: dict[str, list[str]] = {}
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(arguments.turns + 1):
-        for name, work in contestants.items():
-            begin = time.perf_counter()
-            answers[name] = work()
-            if turn:  # the first turn warms caches and compiles for the batch
-                speeds[name].append(len(answers[name]) / (time.perf_counter() - begin))
+    with _timm(model, files, arguments.threads, folder) as timm:
+        contestants = {"timm fp32": timm, **contestants}
+        answers: dict[str, list[str]] = {}
+        speeds: dict[str, list[float]] = {name: [] for name in contestants}
+        for turn in range(arguments.turns + 1):
+            for name, work in contestants.items():
+                seconds, answers[name] = work()
+                if turn:  # the first turn warms caches and compiles for the batch
+                    speeds[name].append(len(answers[name]) / seconds)
     base = statistics.median(speeds["timm fp32"])
     exact = answers["onnxruntime fp32"]
     rows = [
@@ -163,135 +162,49 @@ def _speed(
     return {"files": len(exact), "batch_size": BATCH_SIZE, "turns": arguments.turns, "refused": refused, "rows": rows}
 
 
-def _resfit(session: Session, files: Path, out: Path) -> Callable[[], list[str]]:
+def _resfit(session: Session, files: Path, out: Path) -> Work:
     columns = Columns(labels=session.labels)
 
-    def work() -> list[str]:
+    def work() -> tuple[float, list[str]]:
         out.unlink(missing_ok=True)
+        begin = time.perf_counter()
         rows = predict_rows(session, pictures([files]), batch_size=BATCH_SIZE, decoding="scaled")
         save_rows(out, rows, format="jsonl", columns=columns)
-        return [json.loads(line)["label"] for line in out.read_text(encoding="utf-8").splitlines()]
+        seconds = time.perf_counter() - begin
+        return seconds, [json.loads(line)["label"] for line in out.read_text(encoding="utf-8").splitlines()]
 
     return work
 
 
-def _timm(model: Model, files: Path, threads: int | None) -> Callable[[], list[str]]:
-    """The loop of timm's inference script, with its loader, on the same weights and the same part of each picture."""
-    library = _torchvision_operators()
-    import timm
-    from timm.data import create_dataset, create_loader
-
-    network = timm.create_model("resnet50", pretrained=False, num_classes=len(model.labels))
-    network.load_state_dict(dict(model.weights))
-    network.eval()
+@contextlib.contextmanager
+def _timm(model: Model, files: Path, threads: int | None, folder: Path) -> Iterator[Work]:
+    """timm's loop on the same weights and the same part of each picture, in a process that waits for its turns."""
     shape = model.preprocessing
-    dataset = create_dataset("", root=str(files))
-    names = [Path(name).name for name in dataset.filenames(basename=True)]
+    save_file({name: tensor.contiguous() for name, tensor in model.weights.items()}, folder / "timm.safetensors")
+    request = {
+        "files": str(files),
+        "weights": str(folder / "timm.safetensors"),
+        "num_classes": len(model.labels),
+        "input_size": [shape.channels, shape.height, shape.width],
+        "mean": shape.mean,
+        "std": shape.std,
+        "threads": resolve_threads(threads),
+    }
+    (folder / "timm.json").write_text(json.dumps(request), encoding="utf-8")
+    command = [sys.executable, str(Path(__file__).with_name("timm_loop.py")), str(folder / "timm.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        talk = process.stdin, process.stdout
 
-    def work() -> list[str]:
-        assert library is not None  # its operators go when it goes
-        torch.set_num_threads(resolve_threads(threads))
-        loader = create_loader(
-            dataset,
-            input_size=(shape.channels, shape.height, shape.width),
-            batch_size=BATCH_SIZE,
-            use_prefetcher=True,
-            is_training=False,
-            num_workers=LOADER_WORKERS,
-            interpolation="bilinear",
-            mean=shape.mean,
-            std=shape.std,
-            crop_pct=1.0,
-            device=torch.device("cpu"),
-        )
-        found: list[int] = []
-        with torch.inference_mode():
-            for images, _ in loader:
-                found += network(images).softmax(-1).topk(1)[1][:, 0].tolist()
-        ordered = sorted(zip(names, found, strict=True))
-        return [model.labels[index] for _, index in ordered]
+        def work() -> tuple[float, list[str]]:
+            assert talk[0] is not None
+            assert talk[1] is not None
+            talk[0].write("turn\n")
+            talk[0].flush()
+            done = json.loads(talk[1].readline())
+            return done["seconds"], [model.labels[index] for index in done["answers"]]
 
-    return work
-
-
-def _torchvision_operators() -> torch.library.Library:
-    """Some builds of torch lack torchvision's detection operators: a classifier needs none, but its import does."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    try:
-        library.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    except RuntimeError:
-        pass  # they are there
-    return library
-
-
-def _latencies(network: str, artifacts: dict[str, Path], threads: int | None) -> Iterator[dict[str, Any]]:
-    """Of each artifact: one image in every engine, through resfit's session and through the runtime called bare."""
-    for precision, path in artifacts.items():
-        chosen = choose_engine(path, threads=threads).engine
-        for engine, opener in (("onnxruntime", _bare_onnxruntime), ("openvino", _bare_openvino)):
-            try:
-                session = open_session(path, engine=engine, threads=threads)
-            except MissingExtra:
-                continue
-            times = _latency(session, opener(path, resolve_threads(threads)))
-            yield {
-                "network": network,
-                "precision": precision,
-                "engine": engine,
-                "chosen": engine == chosen,
-                "resfit_us": times["resfit"],
-                "bare_us": times["bare"],
-                "ratio": times["resfit"] / times["bare"],
-            }
-
-
-def _latency(session: Session, bare: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-    shape = session.preprocessing
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (1, shape.height, shape.width, shape.channels), dtype=np.uint8)
-    assert np.allclose(session.run(image), bare(image), atol=1e-3)
-    return _turn_about({"resfit": lambda: session.run(image), "bare": lambda: bare(image)})
-
-
-def _turn_about(contestants: dict[str, Callable[[], object]], *, seconds: float = 4.0) -> dict[str, float]:
-    """Median microseconds of each, in short turns."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, work in contestants.items():
-            work()  # the other's turn left its own caches
-            for _ in range(5):
-                begin = time.perf_counter()
-                work()
-                times[name].append((time.perf_counter() - begin) * 1e6)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _bare_onnxruntime(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"input": image})[0]
-
-
-def _bare_openvino(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino
-
-    graph = openvino.Core().read_model(path)
-    graph.reshape([1, *(side.get_length() for side in list(graph.input().get_partial_shape())[1:])])
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
-
-    def bare(image: np.ndarray) -> np.ndarray:
-        request.set_input_tensor(openvino.Tensor(image, shared_memory=True))
-        request.infer()
-        return request.get_output_tensor().data.copy()
-
-    return bare
+        yield work
+        process.kill()
 
 
 def _memory(artifact: Path, count: int, folder: Path) -> dict[str, Any]:

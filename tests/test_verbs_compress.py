@@ -1,6 +1,7 @@
 """`resfit compress` from the command line: wishes kept and broken, every flag, what is proven, what is resumed."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_compression_side_by_side import TINY
 
 from resfit.cli import main
 from resfit.compression.points import Points
+from resfit.compression.selection import search_tradeoff
 from resfit.data.sources import open_data
 from resfit.measure.macs import parameters
 from resfit.model.load import load
@@ -39,26 +41,34 @@ def picture(folder: Path) -> Path:
 
 
 @pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accuracies measured in this process and fewer images, which is quicker; one test measures as users do."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer images, and few points."""
+    monkeypatch.setattr("resfit.verbs.compressing.CALIBRATION_IMAGES", 64)
+    monkeypatch.setattr("resfit.verbs.compressing.SELECTION_IMAGES", 250)
+    few = functools.partial(search_tradeoff, trials=4)
+    monkeypatch.setattr("resfit.compression.rounded_points.search_tradeoff", few)
+
+
+@pytest.fixture
+def at_home(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:  # noqa: ARG001
+    """Accuracies measured in this process too; one test measures them as users do."""
 
     def evaluated(self: Job, source: str) -> dict[str, Any]:
         return evaluate(source, self.data, threads=1)
 
     monkeypatch.setattr(Job, "_evaluated", evaluated)
-    monkeypatch.setattr("resfit.verbs.compressing.CALIBRATION_IMAGES", 64)
-    monkeypatch.setattr("resfit.verbs.compressing.SELECTION_IMAGES", 250)
 
 
 def compressed(run: str, folder: Path, **flags: Any) -> dict[str, Any]:
     return compress(run, "digits", **{"out": str(folder / "small.resfit"), "threads": 1, **flags})
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.resfit"
-    words = ["compress", run, "digits", "--max-drop", "3", "--out", str(path), "--threads", "1", "--json"]
+    words = ["compress", run, "digits", "--max-drop", "9", "--out", str(path), "--threads", "1", "--json"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["artifact"]["file_bytes"] == path.stat().st_size
@@ -66,10 +76,10 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     assert result["ratio"] == pytest.approx(4 * parameters(load(run).spec) / path.stat().st_size)
     assert result["ratio"] > 4
     assert result["drop"] == pytest.approx(100 * (result["accuracy_before"] - result["accuracy_after"]))
-    assert result["drop"] <= 3
+    assert result["drop"] <= 9
     assert result["steps"][0]["file_bytes"] == path.stat().st_size
     assert result["steps"][0]["disagreement"] <= result["allowed_disagreement"]
-    assert 0 < result["margin"] < 3
+    assert 0 < result["margin"] < 9
     assert "validation images" in result["selected_on"]
     assert not (tmp_path / "small.resfit.work").exists()
     assert main(["evaluate", str(path), "digits", "--threads", "1", "--json"]) == 0
@@ -153,9 +163,9 @@ def test_codecs_store_the_same_model_in_other_sizes(run: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("at_home")
 def test_epochs_train_with_rounded_weights(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, max_drop=6.0, epochs=1)
+    result = compressed(run, tmp_path, max_drop=20.0, epochs=1)
     assert any("after 1 epochs" in point["step"] for point in result["points"])
-    assert result["drop"] <= 6
+    assert result["drop"] <= 20
 
 
 @pytest.mark.usefixtures("at_home")

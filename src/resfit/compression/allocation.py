@@ -104,13 +104,14 @@ class _Allocation:
         return removed
 
     def give_back(self, most: float) -> None:
-        """Undoes steps, the last first, that leave the cost within `most` multiply-accumulates."""
-        for step in reversed(list(self.taken)):
+        """Undoes each coupling's last step, the latest first, where the cost stays within `most`."""
+        last = {step[0].name: step for step in self.taken}
+        for step in reversed([step for step in self.taken if last[step[0].name] is step]):
             fewer = [other for other in self.taken if other is not step]
             kept, dropped = np.ones_like(self.kept), set[tuple[int, int]]()
             for coupling, taken in fewer:
                 kept[taken] = False
-                if coupling.block is not None and not kept[list(coupling.channels)].any():
+                if coupling.block is not None and not kept[self.ranked[coupling.name]].any():
                     dropped.add(coupling.block)
             if _sum(self.operations, kept, dropped, 0.0) <= most and self._describable(fewer):
                 self.taken, self.kept, self.dropped = fewer, kept, dropped

@@ -24,9 +24,9 @@ LOST_SHARE = (
 MARGIN = 0.2  # of the allowed drop, kept back
 SHIFT_SHARE = 8  # an image is shifted by up to this part of its side
 MOST_TRIALS = 8
-CLOSE = 0.93  # of the allowed disagreement: near enough to stop
+CLOSE = 0.87  # of the allowed disagreement: near enough to stop
 RESPONSE = 1.2  # disagreement grows about as this power of the tradeoff
-LEAST_RATIO = 1.05  # between two tradeoffs worth telling apart
+LEAST_RATIO = 1.1  # between two tradeoffs worth telling apart
 MOST_RATIO = 6.0  # a step never goes further
 
 Made = TypeVar("Made")
