@@ -28,9 +28,7 @@ def model() -> Model:
     small = Preprocessing(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
     labels = tuple(str(digit) for digit in range(10))
     named = dataclasses.replace(plain, preprocessing=small, labels=labels)
-    chosen = {
-        name: grid(tensor.numpy(), bits=6, axis=0) for name, tensor in named.weights.items() if tensor.ndim == 4
-    }
+    chosen = {name: grid(tensor.numpy(), bits=6, axis=0) for name, tensor in named.weights.items() if tensor.ndim == 4}
     return encoded(named, chosen)
 
 

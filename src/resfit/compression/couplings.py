@@ -5,12 +5,15 @@ adds, a zero-pad shortcut carries channels on under another position, and a spec
 stage; what such ties hold together is kept or removed as one. No network is built or run.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from resfit.nn import plan as layout
 from resfit.nn.spec import BLOCK_CONVOLUTIONS, ResNetSpec
 
+KEPT_RESULTS = 8  # networks whose wires are remembered: choosing what to prune asks for the same again and again
 IDEMPOTENT = ("relu", "relu6", "identity")  # twice is as once: what has been activated passes unchanged
 
 
@@ -44,14 +47,16 @@ class Coupling:
     droppable: bool = False
 
 
-def wires(spec: ResNetSpec) -> dict[str, Wire]:
+@functools.lru_cache(maxsize=KEPT_RESULTS)
+def wires(spec: ResNetSpec) -> Mapping[str, Wire]:
     """Every operation without parts of its own, by its full name, in state-dict order.
 
     Channels have the same number where they must be kept or removed together.
     """
-    return _Walk(spec).wires
+    return MappingProxyType(_Walk(spec).wires)
 
 
+@functools.lru_cache(maxsize=KEPT_RESULTS)
 def couplings(spec: ResNetSpec) -> tuple[Coupling, ...]:
     """Everything that may be pruned, in the order in which the network computes it.
 
@@ -74,7 +79,7 @@ def couplings(spec: ResNetSpec) -> tuple[Coupling, ...]:
 
 
 def _coupling(
-    spec: ResNetSpec, found: dict[str, Wire], members: tuple[tuple[str, str], ...], numbers: list[int]
+    spec: ResNetSpec, found: Mapping[str, Wire], members: tuple[tuple[str, str], ...], numbers: list[int]
 ) -> Coupling:
     writers = tuple(name for name, end in members if end == "writes")
     readers = tuple(name for name, end in members if end == "reads")
@@ -128,8 +133,13 @@ class _Walk:
         self._wires: dict[str, Wire] = {}
         self._stage_sums: tuple[int, ...] | None = None
         self._operations(layout.plan(spec), self._new(spec.in_channels), "")
+        roots = [self._root(number) for number in range(len(self._tied))]
         self.wires = {
-            name: Wire(operation=wire.operation, reads=self._roots(wire.reads), writes=self._roots(wire.writes))
+            name: Wire(
+                operation=wire.operation,
+                reads=tuple(roots[number] for number in wire.reads),
+                writes=tuple(roots[number] for number in wire.writes),
+            )
             for name, wire in self._wires.items()
         }
 
@@ -143,9 +153,6 @@ class _Walk:
             self._tied[number] = self._tied[self._tied[number]]
             number = self._tied[number]
         return number
-
-    def _roots(self, numbers: Iterable[int]) -> tuple[int, ...]:
-        return tuple(self._root(number) for number in numbers)
 
     def _tie(self, left: Iterable[int], right: Iterable[int]) -> None:
         for one, other in zip(left, right, strict=True):

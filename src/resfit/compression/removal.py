@@ -152,9 +152,8 @@ def _pads(spec: ResNetSpec, found: Mapping[str, Wire], kept: Kept) -> tuple[tupl
 def _without_defaults(spec: ResNetSpec) -> ResNetSpec:
     """The same network with None for what its other fields imply."""
     for field in _PRUNED_FIELDS:
-        none: dict[str, Any] = {field: None}
         try:
-            plainer = dataclasses.replace(spec, **none)
+            plainer = ResNetSpec.from_dict({**spec.to_dict(), field: None})
         except UsageError:  # its other fields alone are no network
             continue
         if layout.plan(plainer) == layout.plan(spec):
