@@ -164,7 +164,8 @@ def test_the_real_process_keeps_to_its_limit(pictures, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["recipe"]["micro_batch"] < result["recipe"]["batch_size"] == 64
-    assert seen <= result["peak_memory_bytes"] <= 520 * MB
+    assert max(seen, result["peak_memory_bytes"]) <= 520 * MB
+    assert seen <= result["peak_memory_bytes"] + MB  # the answer is written after it is read
     assert result["peak_memory_bytes"] > 0.7 * 520 * MB
     assert "images at a time" in done.stderr
     assert json.loads((tmp_path / "r" / "recipe.json").read_text()) == result["recipe"]

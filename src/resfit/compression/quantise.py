@@ -1,5 +1,6 @@
 """Quantisation to 8 bits without training: what the int8 graph needs, from a model and some training images."""
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
 
@@ -10,13 +11,15 @@ from torch import Tensor, nn
 from resfit.data.images import Images
 from resfit.engines.quantisation import activation_grid, quantised_layers, quantised_tensors
 from resfit.errors import UsageError
+from resfit.measure.macs import macs
 from resfit.model.encoding import Encoding, Grid
 from resfit.model.fold import fold
 from resfit.model.model import Model, Range
 from resfit.randomness import rng
 
 CALIBRATION_IMAGES = 256
-SENSITIVITY_IMAGES = 128
+SENSITIVITY_IMAGES, LEAST_SENSITIVITY_IMAGES = 128, 8
+SENSITIVITY_MACS = 64_000_000_000  # of a group's images together: a few seconds
 BATCH = 64
 MIN_AGREEMENT = 0.95
 MAX_GROUPS = 64  # parts whose sensitivity is measured one by one; larger networks take neighbours together
@@ -125,13 +128,23 @@ def _float_parts(
     """Names that must stay float for the rounded network to answer as the float one does."""
     if _agreement(_rounded_logits(folded, parts, images), reference) >= min_agreement:
         return ()
-    few = images[:SENSITIVITY_IMAGES]
-    dropped: list[str] = []
-    for group in _most_disturbing_first(folded, parts, few, reference[: len(few)]):
-        dropped += group
-        if _agreement(_rounded_logits(folded, parts.without(dropped), images), reference) >= min_agreement:
-            break
-    return tuple(dropped)
+    few = images[: _sensitivity_images(folded)]
+    groups = _most_disturbing_first(folded, parts, few, reference[: len(few)])
+
+    def first(count: int) -> list[str]:
+        return [name for group in groups[:count] for name in group]
+
+    def enough(count: int) -> bool:
+        return _agreement(_rounded_logits(folded, parts.without(first(count)), images), reference) >= min_agreement
+
+    # With all of them in float the answers are the same, and with more they hardly get worse: halve the range
+    return tuple(first(bisect.bisect_left(range(len(groups)), True, lo=1, key=enough)))
+
+
+def _sensitivity_images(model: Model) -> int:
+    """Fewer for a network that takes longer: the scan runs it once a group."""
+    each = macs(model.spec, model.preprocessing.height, model.preprocessing.width)
+    return max(LEAST_SENSITIVITY_IMAGES, min(SENSITIVITY_IMAGES, SENSITIVITY_MACS // each))
 
 
 def _most_disturbing_first(folded: Model, parts: _Parts, images: Images, reference: Tensor) -> list[list[str]]:

@@ -159,10 +159,12 @@ def _built(
 
 def _opened(source: "_Source", folder: Path, engine: str, precision: str) -> Path:
     """The file that the engine computes in this precision, opened once to see that it can."""
-    from resfit.engines.artifact import ENGINES, build, open_session
+    from resfit.engines.artifact import ENGINES, PRECISIONS, build, open_session
 
     format = ENGINES[engine][1][0]
     held = "fp32" if precision == "bf16" else precision
+    if held not in PRECISIONS[format]:
+        raise UsageError(f"the {format} format has no precision {held!r}")
     path = folder / f"{format}-{held}"
     if not path.exists():
         build(source.at(held), path, format=format, precision=held)
