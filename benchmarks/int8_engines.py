@@ -72,7 +72,7 @@ def main() -> int:
         threads=resolve_threads(arguments.threads),
         accuracy=accuracies,
         points_between_engines=points,
-        against_nncf=speeds,
+        rows=speeds,  # OpenVINO on resfit's file, and on that of its own quantisation
         engines=engines,
         worst_ratio=worst,
         limits={"points": MAX_POINTS, "ratio": MAX_RATIO},
