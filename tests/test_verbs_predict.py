@@ -224,7 +224,13 @@ def test_ctrl_c_leaves_no_half_file(run, pictures, tmp_path):
     out.parent.mkdir()
     out.write_text("earlier")
     command = [sys.executable, "-m", "resfit", "predict", str(run), "-", "--out", str(out), "--batch-size", "1"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background would hand on that it is ignored
+
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    ) as process:
         process.stdin.write(f"{pictures / 'red.jpg'}\n" * 50)
         process.stdin.flush()
         deadline = time.monotonic() + 120
