@@ -9,6 +9,7 @@ from resfit.reporting.svg import Axis, element, picture
 from resfit.reporting.wording import number
 
 WIDTH, ROW_HEIGHT, TOP, LABELS = 880, 30, 58, 190
+NUMBER_WIDTH = 50
 STYLE = """
 svg { font: 13px system-ui, sans-serif; background: #fff; color: #222 }
 text { fill: currentColor } .tick, .name { fill: #666 } .grid { stroke: #ddd }
@@ -59,9 +60,11 @@ def _bar(x: Axis, middle: float, row: dict[str, Any]) -> list[Markup]:
         ends = [size * 1000 / latency for latency in row["latency_ms_quartiles"]]
         low, high = (x(min(value, x.high)) for value in ends)
         parts.append(element("line", class_="spread", x1=low, x2=high, y1=middle, y2=middle))
-    shown = number(speed)
-    parts.append(element("text", shown, x=x(min(max(speed, *ends), x.high)) + 6, y=middle + 4))
+    end = x(min(max(speed, *ends), x.high))
     if row.get("roofline_ms"):
         place = x(size * 1000 / row["roofline_ms"])
         parts.append(element("line", class_="limit", x1=place, x2=place, y1=middle - 12, y2=middle + 12))
+        if end <= place < end + NUMBER_WIDTH:  # the number would stand on the mark
+            end = place
+    parts.append(element("text", number(speed), x=end + 6, y=middle + 4))
     return parts
