@@ -35,7 +35,7 @@ GOALS = {
 }  # ratios by allowed drop, without and with training
 ANY_DROP = 100.0
 BASELINES: dict[str, dict[str, Any]] = {
-    "16-bit floats": {"method": "quantise", "bits": 16, "codec": "raw"},
+    "16-bit floats": {"method": "fp16", "codec": "raw"},
     "int8, zstd": {"method": "quantise", "bits": 8, "codec": "zstd"},
     "k-means, Huffman": {"method": "share", "codec": "huffman"},
     "plain grids, LZW": {"method": "quantise", "codec": "lzw"},
@@ -58,7 +58,7 @@ def main() -> int:
                 rows.append(_row("resfit", arguments, Path(folder), **words))
         if not arguments.epochs:
             for name, flags in BASELINES.items():
-                for drop in (ANY_DROP,) if "bits" in flags else arguments.drops:
+                for drop in (ANY_DROP,) if "bits" in flags or flags["method"] == "fp16" else arguments.drops:
                     rows.append(_row(name, arguments, Path(folder), max_drop=drop, **flags))
         if arguments.nncodec is not None:
             rows += nncodec_rows(arguments.model, arguments.data, arguments.drops, arguments.nncodec, Path(folder))

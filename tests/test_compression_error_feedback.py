@@ -103,3 +103,14 @@ def test_symbols_beyond_the_table_have_a_finite_and_rising_price() -> None:
     assert np.isfinite(prices).all()
     assert prices[1] == prices[0] + 2
     assert prices[2] == prices[0] + 6
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_held_weights_are_zero_and_the_others_make_it_good(seed: int) -> None:
+    layer = random_layer(seed)
+    held = np.random.default_rng(seed).random(layer.weights.shape) < 0.3
+    symbols = round_layer(dataclasses.replace(layer, held=held), first_costs(), tradeoff=0.0)
+    assert not symbols[held].any()
+    later = np.where(held, 0, round_layer(layer, first_costs(), tradeoff=0.0))
+    assert distortion(layer, symbols) < distortion(layer, later)

@@ -1,8 +1,11 @@
 """Shared weights: optimal centers, and models that hold them."""
 
+import dataclasses
+
 import kmeans1d
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +59,13 @@ def test_a_shared_model_holds_few_weights_and_leaves_its_input_alone() -> None:
 def test_a_number_of_centers_that_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="1 shared weights"):
         share(load("resnet20"), centers=1)
+
+
+def test_many_zeros_stay_zero() -> None:
+    values = np.where(np.arange(400) % 3 == 0, np.linspace(-1, 2, 400), 0).astype(np.float32)
+    model = load("resnet20", num_classes=3)
+    name = "layer1.0.conv1.weight"
+    weight = torch.from_numpy(np.resize(values, model.weights[name].shape))
+    shared = share(dataclasses.replace(model, weights={**model.weights, name: weight}), centers=4)
+    assert bool((shared.weights[name][weight == 0] == 0).all())
+    assert len(shared.weights[name].unique()) == 4

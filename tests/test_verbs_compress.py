@@ -128,11 +128,20 @@ def test_a_file_limit_is_kept(run: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_home")
-@pytest.mark.parametrize(("method", "encoding"), [("quantise", "int5"), ("share", "values"), ("code", "float32")])
+@pytest.mark.parametrize(
+    ("method", "encoding"),
+    [
+        ("quantise", "int5"),
+        ("share", "values"),
+        ("fp16", "fp16"),
+        ("bf16", "bf16"),
+        ("code", "float32"),
+    ],
+)
 def test_methods_and_bits_decide_what_is_stored(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, encoding: str
 ) -> None:
-    bits = {} if method == "code" else {"bits": 5}
+    bits = {"bits": 5} if method in ("quantise", "share") else {}
     compressed(run, tmp_path, max_drop=100.0, method=method, **bits)
     assert main(["inspect", str(tmp_path / "small.resfit"), "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)["layers"]
@@ -174,6 +183,25 @@ def test_a_speedup_removes_channels_and_is_measured(run: str, tmp_path: Path) ->
     assert result["macs_before"] / result["macs_after"] >= 1.5
     assert result["latency_ms_before"] > 0
     assert result["latency_ms_after"] > 0
+
+
+@pytest.mark.usefixtures("at_home")
+def test_importance_decides_which_channels_go(run: str, tmp_path: Path) -> None:
+    taylor, magnitude = (
+        compressed(run, tmp_path / kind, speedup=1.5, importance=kind, method="prune", max_drop=100.0)
+        for kind in ("taylor", "magnitude")
+    )
+    assert taylor["artifact"]["sha256"] != magnitude["artifact"]["sha256"]
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(("method", "epochs"), [("auto", 1), ("quantise", 0), ("share", 0)])
+def test_sparsity_sets_weights_to_zero_that_stay_so(run: str, tmp_path: Path, method: str, epochs: int) -> None:
+    result = compressed(run, tmp_path, sparsity=0.6, epochs=epochs, method=method, max_drop=100.0)
+    weights = load(result["artifact"]["path"]).weights
+    tensors = [tensor for tensor in weights.values() if tensor.ndim > 1]
+    zeros = sum(int((tensor == 0).sum()) for tensor in tensors)
+    assert zeros >= 0.6 * sum(tensor.numel() for tensor in tensors) - len(tensors)
 
 
 @pytest.mark.usefixtures("at_home")
@@ -228,7 +256,10 @@ def test_nothing_of_the_users_is_overwritten(run: str, tmp_path: Path, capsys: p
         (["--speedup", "1"], "--speedup"),
         (["--epochs", "-1"], "--epochs"),
         (["--bits", "9"], "--bits"),
-        (["--bits", "16", "--method", "share"], "--bits"),
+        (["--bits", "8", "--method", "bf16"], "--bits"),
+        (["--importance", "magnitude"], "--importance"),
+        (["--method", "prune"], "--speedup"),
+        (["--sparsity", "1"], "--sparsity"),
         (["--bits", "4", "--method", "code"], "--bits"),
         (["--codec", "gzip"], "--codec"),
         (["--out", "."], "--out"),

@@ -25,6 +25,7 @@ class Layer:
     weights: float64 (outputs, inputs), the inputs of one kernel position next to each other by `kernel_area`.
     moments: float64 (inputs, inputs), the inputs' second moments, positive definite.
     sensitivity: float64 (outputs,), what a squared error of an output costs; steps: float64 (outputs,).
+    held: bool (outputs, inputs), where the symbol must be zero; None is nowhere.
     """
 
     weights: Array
@@ -32,6 +33,7 @@ class Layer:
     sensitivity: Array
     steps: Array
     kernel_area: int
+    held: Array | None = None
 
 
 def round_layer(layer: Layer, costs: SymbolCosts, *, tradeoff: float, sweeps: int = 2) -> Array:
@@ -84,6 +86,8 @@ def _fed_back(layer: Layer, costs: SymbolCosts, tradeoff: float) -> Array:
             expected = NEIGHBOUR_SHARE * (near + above) / 2 + means[:, column]
             weight = layer.sensitivity * (steps / factors[column, column]) ** 2
             symbols[:, column] = _cheapest(left[:, column] / steps, weight, expected, costs, tradeoff)
+            if layer.held is not None:
+                symbols[layer.held[:, column], column] = 0
             error = (left[:, column] - symbols[:, column] * steps) / factors[column, column]
             errors[:, column - start] = error
             left[:, column + 1 : stop] -= error[:, None] * factors[column, column + 1 : stop]
@@ -115,6 +119,8 @@ def _sweep(layer: Layer, symbols: Array, costs: SymbolCosts, tradeoff: float) ->
         )
         price += tradeoff * costs.of(candidates, expected[:, column, None])
         best = price.argmin(axis=1)
+        if layer.held is not None:
+            best[layer.held[:, column]] = 0
         moved = np.flatnonzero(best)
         if len(moved):
             changed = True

@@ -11,6 +11,7 @@ from resfit.compression.allocation import chosen
 from resfit.compression.fine_tune import fine_tune
 from resfit.compression.importance import Importance, importance
 from resfit.compression.removal import remove
+from resfit.compression.sparsify import keep_zeros, sparsify
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
 from resfit.errors import UsageError
@@ -62,7 +63,8 @@ def prune_to(
     model: Model,
     splits: Splits,
     *,
-    speedup: float,
+    speedup: float | None = None,
+    sparsity: float | None = None,
     epochs: int,
     teacher: Model | None = None,
     kind: Importance = "taylor",
@@ -75,18 +77,23 @@ def prune_to(
 ) -> Model:
     """The model pruned and trained on for so many epochs, taught by the model it was (or by `teacher`).
 
-    Only training images are looked at, and validation images measured. See `prune`, `pruned_start` and `fine_tune`.
+    speedup: by removing channels; sparsity: then by setting single weights to zero, which stay so; None is not.
+    Only training images are looked at, and validation images measured. See `pruned_start`, `sparsify`, `fine_tune`.
     """
-    smaller = pruned_start(
-        model,
-        splits.train.images,
-        speedup=speedup,
-        kind=kind,
-        multiple=multiple,
-        seed=seed,
-        folder=folder,
-        resume=resume,
-    )
+    smaller = model
+    if speedup is not None:
+        smaller = pruned_start(
+            model,
+            splits.train.images,
+            speedup=speedup,
+            kind=kind,
+            multiple=multiple,
+            seed=seed,
+            folder=folder,
+            resume=resume,
+        )
+    if sparsity is not None:
+        smaller = sparsify(smaller, sparsity=sparsity)
     return fine_tune(
         smaller,
         splits,
@@ -95,6 +102,7 @@ def prune_to(
         seed=seed,
         threads=threads,
         folder=folder,
+        project=None if sparsity is None else keep_zeros(smaller),
         on_event=on_event,
         resume=resume,
     )

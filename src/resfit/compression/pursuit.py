@@ -11,10 +11,9 @@ from resfit.compression.wish import Outcome, Wish, outcome
 from resfit.data.images import Images
 from resfit.model.model import Model
 
-Method = Literal["auto", "prune", "quantise", "share", "code"]
+Method = Literal["auto", "prune", "quantise", "share", "fp16", "bf16", "code"]
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
-HALF_BITS = 16
 
 
 def pursue(
@@ -27,16 +26,19 @@ def pursue(
     bits: int | None = None,
     seed: int = 0,
     training: Training | None = None,
+    keep_zeros: bool = False,
 ) -> Outcome:
     """Try points of a model, then choose among them.
 
     images: uint8 (N, H, W, C) of training images, to calibrate on. bits: a weight, in place of the fewest that do.
-    training: of the rounded weights; None is none.
+    training: of the rounded weights; None is none. keep_zeros: weights that are zero stay so.
     """
     if method in ("code", "prune"):
         once(points, method, lambda: model)
+    elif method in ("fp16", "bf16"):
+        once(points, method, lambda: as_halves(model, kind=method))
     elif method == "auto" and bits is None:
-        curve = Curve(model, images, seed=seed, points=points)
+        curve = Curve(model, images, seed=seed, points=points, keep_zeros=keep_zeros)
         if training is None:
             curve.try_for(wish)
         else:
@@ -56,6 +58,4 @@ def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wi
 
 
 def _of_bits(model: Model, step: str, bits: int) -> Model:
-    if step == "share":
-        return share(model, centers=2**bits)
-    return as_halves(model, kind="fp16") if bits == HALF_BITS else on_grids(model, bits=bits)
+    return share(model, centers=2**bits) if step == "share" else on_grids(model, bits=bits)

@@ -44,12 +44,13 @@ def rate_distortion(
     seed: int,
     sensitivity: Mapping[str, Array] | None = None,
     keep_steps: bool = False,
+    keep_zeros: bool = False,
 ) -> Model:
     """The folded model with its weights on grids, least in distortion + tradeoff x bits.
 
     images: uint8 (N, H, W, C) of training images, all of which are used. sensitivity: what `output_sensitivity`
     gave for the folded model and blends of the images, if it is at hand. keep_steps: round to the grids that the
-    folded model has.
+    folded model has. keep_zeros: weights that are zero stay so.
     Each layer is rounded for the inputs that the rounded layers before it give, and its scale and bias then bring
     its outputs back to the original's (at the end of a branch, the sum's).
     The input is unchanged; same input, same result.
@@ -59,7 +60,7 @@ def rate_distortion(
     if sensitivity is None:
         sensitivity = output_sensitivity(folded, blended(images, seed=seed), seed=seed)
     small = rounded_small_tensors(folded)
-    rounding = _Rounding(folded, sensitivity, tradeoff, seed, steps)
+    rounding = _Rounding(folded, sensitivity, tradeoff, seed, steps, keep_zeros)
     carry(folded, small.weights, images, rounding)
     return dataclasses.replace(
         folded,
@@ -78,8 +79,9 @@ class _Rounding:
         tradeoff: float,
         seed: int,
         steps: Mapping[str, Array],
+        keep_zeros: bool,
     ):
-        self.steps = steps
+        self.steps, self.keep_zeros = steps, keep_zeros
         self.model, self.sensitivity, self.tradeoff, self.seed = model, sensitivity, tradeoff, seed
         self.counts: Array | float = 0.0
         self.weights: dict[str, Tensor] = {}
@@ -125,6 +127,7 @@ class _Rounding:
             sensitivity=sensitivity,
             steps=steps,
             kernel_area=area,
+            held=weights == 0 if self.keep_zeros else None,
         )
         symbols = self._symbols(layer)
         stretch = best_stretch(symbols * steps[:, None], moments)

@@ -42,7 +42,7 @@ class Curve:
     """One model at any tradeoff.
 
     images: uint8 (N, H, W, C) of training images, to calibrate on. step: how results name these points.
-    keep_steps: on the grids that the model has, whose weights were trained on them.
+    keep_steps: on the grids that the model has, whose weights were trained on them. keep_zeros: of the model's weights.
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class Curve:
         points: Points,
         step: str = "rate-distortion",
         keep_steps: bool = False,
+        keep_zeros: bool = False,
     ):
         self.model, self.images, self.seed, self.points = model, images, seed, points
-        self.step, self.keep_steps = step, keep_steps
+        self.step, self.keep_steps, self.keep_zeros = step, keep_steps, keep_zeros
         self._sensitivity: dict[str, Any] = {}
 
     def at(self, tradeoff: float) -> Point:
@@ -76,6 +77,7 @@ class Curve:
             seed=self.seed,
             sensitivity=self._sensitivity,
             keep_steps=self.keep_steps,
+            keep_zeros=self.keep_zeros,
         )
 
     def try_for(self, wish: Wish, start: float | None = None) -> float:

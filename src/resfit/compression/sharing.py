@@ -20,15 +20,23 @@ Array = np.ndarray
 def share(model: Model, *, centers: int) -> Model:
     """The folded model with at most `centers` different weights in each convolution and the classifier.
 
-    The centers of a tensor are those of least squared error: k-means in one dimension, solved exactly. Biases are
-    kept as floats. The input is unchanged; same input, same result.
+    The centers of a tensor are those of least squared error: k-means in one dimension, solved exactly. Zero is one of
+    them where many weights are zero, which then stay so. Biases are kept as floats. The input is unchanged; same
+    input, same result.
     """
     if not 2 <= centers <= MOST_CENTERS:
         raise UsageError(f"{centers} shared weights a tensor", hint=f"choose 2 to {MOST_CENTERS}")
     folded = fold(model)
     names = [f"{name}.weight" for name in quantised_layers(folded.spec)]
-    books = {name: Codebook(centers=best_centers(folded.weights[name].float().numpy(), centers)) for name in names}
+    books = {name: Codebook(centers=_centers(folded.weights[name].float().numpy(), centers)) for name in names}
     return encoded(folded, dict(books))
+
+
+def _centers(values: Array, count: int) -> Array:
+    others = values[values != 0]
+    if not len(others) or len(others) > (1 - 1 / count) * values.size:
+        return best_centers(values, count)
+    return np.union1d(best_centers(others, count - 1), np.zeros(1, np.float32))
 
 
 def best_centers(values: Array, count: int) -> Array:

@@ -18,14 +18,18 @@ def compress(
     ] = None,
     file_kb: Annotated[float | None, "limit: size of the file in units of 1,000 bytes"] = None,
     speedup: Annotated[float | None, "remove channels until so many times fewer multiply-accumulates are left"] = None,
+    importance: Annotated[
+        Literal["taylor", "magnitude", "norm_scale"] | None, "which channels go first (default: taylor)"
+    ] = None,
+    sparsity: Annotated[
+        float | None, "set this share of the weights to zero, the least first: a smaller file, and no faster"
+    ] = None,
     epochs: Annotated[int, "passes over the training images to win back what smaller models lose"] = 0,
     method: Annotated[
-        Literal["auto", "prune", "quantise", "share", "code"],
+        Literal["auto", "prune", "quantise", "share", "fp16", "bf16", "code"],
         "auto: rate-distortion rounding; quantise: plain grids; share: k-means; prune, code: nothing more",
     ] = "auto",
-    bits: Annotated[
-        int | None, "bits a weight of grids and shared weights: 2 to 8, or 16 (default: the fewest)"
-    ] = None,
+    bits: Annotated[int | None, "bits a weight of grids and shared weights: 2 to 8 (default: the fewest)"] = None,
     codec: Annotated[Literal["range", "huffman", "lzw", "zstd", "raw"], "how symbols become bytes"] = "range",
     out: Annotated[str | None, "file to write (default: MODEL's name with .resfit)"] = None,
     img_size: Annotated[int | None, "square input size (default: the model's; the data's for a checkpoint)"] = None,
@@ -42,7 +46,8 @@ def compress(
     nearest points. An interrupted command goes on where it stopped when it is run again.
     """
     check_counts(img_size=img_size, threads=threads)
-    wish = _wish(max_drop, file_kb, speedup, epochs)
+    wish = _wish(max_drop, file_kb)
+    _check_smaller(method, speedup, importance, sparsity, epochs)
     _check_bits(method, bits)
     path = Path(out) if out is not None else Path(Path(model).resolve().stem + ".resfit")
     if path.is_dir():
@@ -50,9 +55,9 @@ def compress(
     from resfit.verbs.compressing import Job
 
     job = Job(
-        source=model, data=data, path=path, method=method, bits=bits, codec=codec, speedup=speedup, epochs=epochs,
-        wish=wish, img_size=img_size, mean=mean, std=std, split_seed=split_seed, seed=seed, threads=threads,
-        say=_to_standard_error,
+        source=model, data=data, path=path, method=method, bits=bits, codec=codec, speedup=speedup,
+        importance=importance or "taylor", sparsity=sparsity, epochs=epochs, wish=wish, img_size=img_size, mean=mean,
+        std=std, split_seed=split_seed, seed=seed, threads=threads, say=_to_standard_error,
     )  # fmt: skip
     return job.run()
 
@@ -80,28 +85,39 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _wish(max_drop: float | None, file_kb: float | None, speedup: float | None, epochs: int) -> Any:
+def _wish(max_drop: float | None, file_kb: float | None) -> Any:
     if max_drop is not None and not 0 <= max_drop <= 100:
         raise UsageError(f"--max-drop is {max_drop:g}, expected 0 to 100 percentage points")
     if file_kb is not None and not 0 < file_kb <= 1e9:
         raise UsageError(f"--file-kb is {file_kb:g}, expected more than 0")
-    if speedup is not None and not 1 < speedup <= 1000:
-        raise UsageError(f"--speedup is {speedup:g}, expected more than 1")
-    if epochs < 0:
-        raise UsageError(f"--epochs is {epochs}, expected 0 or more")
     from resfit.compression.wish import Wish
 
     drop = 0.5 if max_drop is None and file_kb is None else max_drop
     return Wish(max_drop=drop, file_bytes=None if file_kb is None else int(1000 * file_kb))
 
 
+def _check_smaller(
+    method: str, speedup: float | None, importance: str | None, sparsity: float | None, epochs: int
+) -> None:
+    if method == "prune" and speedup is None and sparsity is None:
+        raise UsageError("--method prune removes nothing by itself", hint="give --speedup or --sparsity")
+    if speedup is not None and not 1 < speedup <= 1000:
+        raise UsageError(f"--speedup is {speedup:g}, expected more than 1")
+    if importance is not None and speedup is None:
+        raise UsageError("--importance chooses channels, and none are to go", hint="give --speedup, or leave it out")
+    if sparsity is not None and not 0 < sparsity < 1:
+        raise UsageError(f"--sparsity is {sparsity:g}, expected a share between 0 and 1")
+    if epochs < 0:
+        raise UsageError(f"--epochs is {epochs}, expected 0 or more")
+
+
 def _check_bits(method: str, bits: int | None) -> None:
     if bits is None:
         return
-    if method in ("prune", "code"):
+    if method not in ("auto", "quantise", "share"):
         raise UsageError(f"--bits says nothing to --method {method}", hint="leave it out, or choose quantise or share")
-    if not (2 <= bits <= 8 or (bits == 16 and method != "share")):
-        raise UsageError(f"--bits is {bits}, expected 2 to 8" + (", or 16" if method != "share" else ""))
+    if not 2 <= bits <= 8:
+        raise UsageError(f"--bits is {bits}, expected 2 to 8", hint="--method fp16 and bf16 store 16-bit floats")
 
 
 def _to_standard_error(line: str) -> None:

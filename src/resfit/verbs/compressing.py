@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from resfit.compression.importance import Importance
 from resfit.compression.points import Point, Points
 from resfit.compression.prune import prune_to
 from resfit.compression.pursuit import Method, pursue
@@ -56,6 +57,8 @@ class Job:
     bits: int | None
     codec: str
     speedup: float | None
+    importance: Importance
+    sparsity: float | None
     epochs: int
     wish: Wish
     img_size: int | None
@@ -82,7 +85,7 @@ class Job:
             calibration = calibration_images(base, splits, seed=self.seed)
             outcome = pursue(
                 points, self.wish, self.method, base, calibration, bits=self.bits, seed=self.seed,
-                training=self._training(splits, folder),
+                training=self._training(splits, folder), keep_zeros=self.sparsity is not None,
             )  # fmt: skip
         result = {
             **self._facts(original, base, splits, selection, calibration),
@@ -94,6 +97,10 @@ class Job:
         proven = self._proven(outcome.chosen, original)
         shutil.rmtree(folder)
         return {**result, **proven}
+
+    @property
+    def _prunes(self) -> bool:
+        return self.speedup is not None or self.sparsity is not None
 
     def _original(self) -> Model:
         model = load(self.source, mean=self.mean, std=self.std, img_size=self.img_size)
@@ -107,13 +114,15 @@ class Job:
         return model
 
     def _pruned(self, original: Model, splits: Splits, folder: Path) -> Model:
-        """The model with fewer channels, where that is wished; all epochs are then spent on it."""
-        if self.speedup is None:
+        """The model with fewer channels and weights, where that is wished; all epochs are then spent on it."""
+        if not self._prunes:
             return original
         return prune_to(
             original,
             splits,
             speedup=self.speedup,
+            kind=self.importance,
+            sparsity=self.sparsity,
             epochs=self.epochs,
             seed=self.seed,
             threads=self.threads,
@@ -122,7 +131,7 @@ class Job:
         )
 
     def _training(self, splits: Splits, folder: Path) -> Training | None:
-        if not self.epochs or self.speedup is not None:
+        if not self.epochs or self._prunes:
             return None
         return Training(
             splits=splits,
@@ -170,6 +179,7 @@ class Job:
             "codec": self.codec,
             "epochs": self.epochs,
             "speedup": self.speedup,
+            "sparsity": self.sparsity,
             "max_drop": self.wish.max_drop,
             "file_kb": None if self.wish.file_bytes is None else self.wish.file_bytes / 1000,
             "parameters": parameters(original.spec),
