@@ -43,7 +43,7 @@ BASELINES: dict[str, dict[str, Any]] = {
 }
 KEPT = (
     "ratio", "drop", "accuracy_before", "accuracy_after", "accuracy_after_interval", "artifact", "steps", "points",
-    "selected_on", "calibrated_on", "tested_on", "margin", "allowed_disagreement", "seeds", "binding", "exit_code",
+    "selected_on", "calibrated_on", "tested_on", "margin", "allowed_estimate", "seeds", "binding", "exit_code",
 )  # fmt: skip
 
 

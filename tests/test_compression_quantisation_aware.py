@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_compression_side_by_side import SPECS, TINY
 
+from resfit.compression.agreement import logits_of
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
-from resfit.compression.selection import logits_of
 from resfit.data.dataset import Splits
 from resfit.data.sources import open_data
 from resfit.model.encoding import Grid, holds

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_compression_side_by_side import SPECS, TINY, some_images, tiny_model
 
+from resfit.compression.agreement import Reference, Selection, logits_of
 from resfit.compression.rate_distortion import bits_for, few_mantissa_bits, rate_distortion
-from resfit.compression.selection import Reference, logits_of
 from resfit.compression.sensitivity import output_sensitivity
 from resfit.compression.side_by_side import normalised
 from resfit.compression.small_tensors import rounded_small_tensors
@@ -35,7 +35,7 @@ def test_every_kind_of_network_is_rounded_onto_grids_that_store_it(kind: str, tm
     assert {f"{name}.weight" for name in quantised_layers(small.spec)} <= set(small.encodings)
     for name, encoding in small.encodings.items():
         assert holds(encoding, small.weights[name].numpy()), name
-    agreement = Reference(model, some_images(60, seed=1)).agreement(small)
+    agreement = Reference(model, Selection(pictures=some_images(60, seed=1))).agreement(small)
     assert agreement.divergence < 0.05
     save_container(small, tmp_path / "small.resfit")
     assert weights_sha256(load_container(tmp_path / "small.resfit")) == weights_sha256(small)
@@ -48,7 +48,7 @@ def file_bytes(model: Model, path: Path) -> int:
 
 def test_a_dearer_bit_makes_a_smaller_file_that_answers_less_alike(tmp_path: Path) -> None:
     model = tiny_model(TINY)
-    reference = Reference(model, some_images(60, seed=1))
+    reference = Reference(model, Selection(pictures=some_images(60, seed=1)))
     rounded = [rate_distortion(model, some_images(), tradeoff=tradeoff, seed=0) for tradeoff in (SMALL, 1e-5, LARGE)]
     sizes = [file_bytes(each, tmp_path / "a.resfit") for each in rounded]
     divergences = [reference.agreement(each).divergence for each in rounded]
@@ -59,7 +59,7 @@ def test_a_dearer_bit_makes_a_smaller_file_that_answers_less_alike(tmp_path: Pat
 
 def test_it_beats_plain_grids_of_the_same_size(tmp_path: Path) -> None:
     model = tiny_model(TINY)
-    reference = Reference(model, some_images(60, seed=1))
+    reference = Reference(model, Selection(pictures=some_images(60, seed=1)))
     plain = on_grids(model, bits=3)
     ours = rate_distortion(model, some_images(200), tradeoff=3e-6, seed=0)
     assert file_bytes(ours, tmp_path / "ours.resfit") < file_bytes(plain, tmp_path / "plain.resfit")
@@ -105,7 +105,7 @@ def test_sensitivity_foretells_the_divergence_of_a_small_error() -> None:
     model = fold(tiny_model(TINY))
     images = some_images(3000)
     sensitivity = output_sensitivity(model, images, seed=0)["fc"]
-    reference = Reference(model, images)
+    reference = Reference(model, Selection(pictures=images))
     error = 0.1
     for output in range(5):
         weights = dict(model.weights)
@@ -149,7 +149,7 @@ def test_plain_grids_hold_the_weights_and_more_bits_are_truer(bits: int) -> None
     assert holds(rounded.encodings["fc.weight"], values)
     worse = on_grids(model, bits=bits - 1) if bits > 2 else None
     if worse is not None:
-        reference = Reference(model, some_images())
+        reference = Reference(model, Selection(pictures=some_images()))
         assert reference.agreement(rounded).divergence < reference.agreement(worse).divergence
 
 

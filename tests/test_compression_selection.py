@@ -1,5 +1,6 @@
 """How points are chosen: agreement, the search along a curve, what keeps a wish, and what is kept of a stopped run."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,20 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_compression_side_by_side import TINY, some_images, tiny_model
 
-from resfit.compression.points import Point, Points
-from resfit.compression.pursuit import pursue
-from resfit.compression.selection import (
+from resfit.compression.agreement import (
     LOST_SHARE,
     MARGIN,
     Agreement,
     Reference,
-    allowed_disagreement,
-    blended,
-    moved,
-    search_tradeoff,
+    Selection,
+    allowed_estimate,
+    logits_of,
 )
+from resfit.compression.moved_images import blended, moved
+from resfit.compression.points import Point, Points
+from resfit.compression.pursuit import pursue
+from resfit.compression.selection import selection_for, validation_is_new
+from resfit.compression.tradeoff_search import search_tradeoff
 from resfit.compression.weight_grids import on_grids
 from resfit.compression.wish import Wish, outcome
+from resfit.data.dataset import ArrayDataset, Splits
 from resfit.model.model import Model
 
 
@@ -33,7 +37,7 @@ def point(file_bytes: int, disagreements: int) -> Point:
 
 def test_a_model_agrees_with_itself_and_less_with_another() -> None:
     model, images = tiny_model(TINY), some_images(50)
-    reference = Reference(model, images)
+    reference = Reference(model, Selection(pictures=images))
     same, other = reference.agreement(model), reference.agreement(tiny_model(TINY, seed=1))
     assert (same.disagreements, same.divergence) == (0, pytest.approx(0, abs=1e-9))
     assert other.divergence > 0
@@ -83,7 +87,7 @@ def test_blends_are_of_two_images_each() -> None:
 
 
 def test_the_margin_is_part_of_what_is_allowed() -> None:
-    assert allowed_disagreement(0.5) * LOST_SHARE == pytest.approx(0.5 * (1 - MARGIN))
+    assert allowed_estimate(0.5) == pytest.approx(0.5 * (1 - MARGIN))
     assert Wish(max_drop=None, file_bytes=9).allowed == math.inf
 
 
@@ -118,7 +122,7 @@ def test_an_impossible_wish_names_what_binds_and_the_nearest_points(
 
 
 def points_in(folder: Path, model: Model, codec: str = "range") -> Points:
-    return Points(folder, Reference(model, some_images(50, seed=2)), codec, lambda _line: None)
+    return Points(folder, Reference(model, Selection(pictures=some_images(50, seed=2))), codec, lambda _line: None)
 
 
 def test_a_point_is_made_once_and_found_again_by_a_later_run(tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_a_ladder_ends_at_the_fewest_bits_that_do(method: str, tmp_path: Path) -
     bits = [each.settings["bits"] for each in points.tried]
     assert bits == list(range(2, 2 + len(bits)))
     assert found.chosen is points.tried[-1]
-    assert all(each.agreement.disagreement > 8 for each in points.tried[:-1])
+    assert all(each.agreement.estimated_drop > 0.8 * 6 for each in points.tried[:-1])
 
 
 def test_a_file_limit_alone_gives_the_truest_file_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +175,55 @@ def test_code_alone_stores_the_model_as_it_is(tmp_path: Path) -> None:
     found = pursue(points, Wish(max_drop=0.0, file_bytes=None), "code", model, some_images())
     assert found.chosen is not None
     assert found.chosen.agreement.divergence == pytest.approx(0, abs=1e-9)
+
+
+def splits_of(model: Model, wrong: float) -> Splits:
+    """Training images that the model is right on, and validation images of which it misses a share."""
+    images = {"train": some_images(300, seed=3), "validation": some_images(200, seed=4)}
+    targets = {role: logits_of(model, each).argmax(1).numpy() for role, each in images.items()}
+    missed = int(wrong * 200)
+    targets["validation"][:missed] = (targets["validation"][:missed] + 1) % 5
+    train, validation = (
+        ArrayDataset(images=images[role], targets=targets[role], labels=model.labels) for role in images
+    )
+    return Splits(
+        train=train, validation=validation, test=None, labels=model.labels, sources=dict.fromkeys(images, "made"),
+        preprocessing=model.preprocessing,
+    )  # fmt: skip
+
+
+def test_images_the_original_knows_are_told_from_new_ones() -> None:
+    model = tiny_model(TINY)
+    known, new = (splits_of(model, wrong) for wrong in (0.005, 0.2))
+    assert not validation_is_new(model, known, seed=0)
+    assert validation_is_new(model, new, seed=0)
+    by_answers, by_labels = (selection_for(model, splits, seed=0) for splits in (known, new))
+    assert by_answers.targets is None
+    assert "train images" in by_answers.told
+    assert len(by_answers.pictures) == 4 * 300
+    assert by_labels.targets is not None
+    assert "validation images" in by_labels.told
+    assert len(by_labels.pictures) == len(by_labels.targets) == 4 * 200
+    assert np.array_equal(selection_for(model, new, seed=0).pictures, by_labels.pictures)
+    assert not np.array_equal(selection_for(model, new, seed=1).pictures, by_labels.pictures)
+
+
+def test_labels_of_new_images_count_what_was_lost_within_the_error_of_so_few() -> None:
+    model = tiny_model(TINY)
+    pictures = some_images(200, seed=4)
+    answers = logits_of(model, pictures).argmax(1).numpy()
+    other = tiny_model(TINY, seed=1)
+    right = Reference(model, Selection(pictures=pictures, targets=answers)).agreement(other)
+    assert right.lost == right.disagreements
+    theirs = logits_of(other, pictures).argmax(1).numpy()
+    won = Reference(model, Selection(pictures=pictures, targets=theirs)).agreement(other)
+    assert won.lost == -won.disagreements
+    assert won.estimated_drop < 0 < right.estimated_drop
+
+
+def test_the_estimate_is_the_lesser_of_two_cautious_ones() -> None:
+    many = Agreement(images=10_000, disagreements=400, divergence=0.1, lost=20)
+    assert many.estimated_drop == pytest.approx(0.2 + 0.2)
+    assert dataclasses.replace(many, copies=4).estimated_drop == pytest.approx(0.2 + 0.4)
+    assert dataclasses.replace(many, lost=None).estimated_drop == pytest.approx(4 * LOST_SHARE)
+    assert dataclasses.replace(many, lost=400).estimated_drop == pytest.approx(4 * LOST_SHARE)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from resfit.compression.agreement import logits_of
 from resfit.compression.correction import best_bias, best_stretch, best_weights
 from resfit.compression.moments import Moments, moments_of, output_pixels
-from resfit.compression.selection import logits_of
 from resfit.compression.side_by_side import Meeting, carry, normalised
 from resfit.data.preprocessing import Preprocessing
 from resfit.engines.quantisation import quantised_layers

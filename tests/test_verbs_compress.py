@@ -13,7 +13,7 @@ from test_compression_side_by_side import TINY
 
 from resfit.cli import main
 from resfit.compression.points import Points
-from resfit.compression.selection import search_tradeoff
+from resfit.compression.tradeoff_search import search_tradeoff
 from resfit.data.sources import open_data
 from resfit.measure.macs import parameters
 from resfit.model.load import load
@@ -44,7 +44,7 @@ def picture(folder: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer images, and few points."""
     monkeypatch.setattr("resfit.verbs.compressing.CALIBRATION_IMAGES", 64)
-    monkeypatch.setattr("resfit.verbs.compressing.SELECTION_IMAGES", 250)
+    monkeypatch.setattr("resfit.compression.selection.MOST_IMAGES", 250)
     few = functools.partial(search_tradeoff, trials=4)
     monkeypatch.setattr("resfit.compression.rounded_points.search_tradeoff", few)
 
@@ -78,9 +78,9 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     assert result["drop"] == pytest.approx(100 * (result["accuracy_before"] - result["accuracy_after"]))
     assert result["drop"] <= 9
     assert result["steps"][0]["file_bytes"] == path.stat().st_size
-    assert result["steps"][0]["disagreement"] <= result["allowed_disagreement"]
+    assert result["steps"][0]["estimated_drop"] <= result["allowed_estimate"]
     assert 0 < result["margin"] < 9
-    assert "validation images" in result["selected_on"]
+    assert " images (" in result["selected_on"]
     assert not (tmp_path / "small.resfit.work").exists()
     assert main(["evaluate", str(path), "digits", "--threads", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == result["accuracy_after"]
@@ -110,7 +110,7 @@ def test_an_impossible_wish_ends_with_the_nearest_points(
 def test_a_gate_broken_on_the_test_images_ends_with_a_file_that_says_so(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resfit.compression.wish.allowed_disagreement", lambda _drop: 40.0)
+    monkeypatch.setattr("resfit.compression.wish.allowed_estimate", lambda _drop: 18.0)
     result = compressed(run, tmp_path, max_drop=0.5, method="quantise")
     assert result["exit_code"] == 3
     assert result["drop"] > 0.5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resfit.compression.selection import Agreement, Reference
+from resfit.compression.agreement import Agreement, Reference
 from resfit.model.container import load_container, save_container
 from resfit.model.model import Model
 from resfit.storage import sha256_file, write_atomic

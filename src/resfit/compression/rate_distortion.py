@@ -16,7 +16,7 @@ from torch import Tensor
 from resfit.compression.correction import best_bias, best_stretch, best_weights, damped_covariance
 from resfit.compression.error_feedback import Layer, expected_magnitudes, feedback_factors, round_layer
 from resfit.compression.moments import Moments, moments_of
-from resfit.compression.selection import blended
+from resfit.compression.moved_images import blended
 from resfit.compression.sensitivity import output_sensitivity
 from resfit.compression.side_by_side import Meeting, carry
 from resfit.compression.small_tensors import rounded_small_tensors

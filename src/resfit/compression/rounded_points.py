@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resfit.compression.moved_images import blended
 from resfit.compression.points import Point, Points
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
-from resfit.compression.selection import blended, search_tradeoff
 from resfit.compression.sensitivity import output_sensitivity
+from resfit.compression.tradeoff_search import search_tradeoff
 from resfit.compression.wish import Wish
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
@@ -94,7 +95,7 @@ class Curve:
 
     def _response(self, tradeoff: float) -> tuple[float, Point]:
         point = self.at(tradeoff)
-        return point.agreement.disagreement, point
+        return point.agreement.estimated_drop, point
 
     def _fit_bytes(self, tradeoff: float, limit: int) -> None:
         """A few points near a file size."""

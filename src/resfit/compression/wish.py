@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from resfit.compression.agreement import allowed_estimate
 from resfit.compression.points import Point
-from resfit.compression.selection import allowed_disagreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,12 @@ class Wish:
 
     @property
     def allowed(self) -> float:
-        """Percentage points of answers on the selection images that may differ."""
-        return math.inf if self.max_drop is None else allowed_disagreement(self.max_drop)
+        """Estimated percentage points that a point may lose."""
+        return math.inf if self.max_drop is None else allowed_estimate(self.max_drop)
 
     def drop_holds(self, point: Point) -> bool:
-        """Whether the point's answers differ in few enough images."""
-        return point.agreement.disagreement <= self.allowed
+        """Whether the point loses few enough answers, as far as can be told."""
+        return point.agreement.estimated_drop <= self.allowed
 
     def size_holds(self, point: Point) -> bool:
         """Whether the file is small enough."""

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from resfit.compression.agreement import MARGIN, Reference, Selection
 from resfit.compression.importance import Importance
 from resfit.compression.points import Point, Points
 from resfit.compression.prune import prune_to
 from resfit.compression.pursuit import Method, pursue
 from resfit.compression.rounded_points import Training
-from resfit.compression.selection import MARGIN, Reference, moved
+from resfit.compression.selection import selection_for
 from resfit.compression.wish import Outcome, Wish
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
@@ -38,10 +39,6 @@ from resfit.training.progress import ProgressPrinter
 
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BYTES = 1.5e9  # of activations held in memory, roughly
-SELECTION_IMAGES = 10_000
-SELECTION_MACS = 2e12  # a point's answers on the selection images take no more, but for the least number
-LEAST_SELECTION = 1_000
-COPIES = 4  # of a validation image, each moved otherwise
 REQUEST = "request.json"
 BROKEN = 3
 
@@ -79,7 +76,7 @@ class Job:
             )  # fmt: skip
             original = _named(original, splits)
             folder = self._work_folder(original, splits)
-            selection = selection_images(original, splits, seed=self.seed)
+            selection = selection_for(original, splits, seed=self.seed)
             points = Points(folder, Reference(original, selection), self.codec, self.say)
             base = self._pruned(original, splits, folder)
             calibration = calibration_images(base, splits, seed=self.seed)
@@ -168,7 +165,7 @@ class Job:
         return folder
 
     def _facts(
-        self, original: Model, base: Model, splits: Splits, selection: Images, calibration: Images
+        self, original: Model, base: Model, splits: Splits, selection: Selection, calibration: Images
     ) -> dict[str, Any]:
         preprocessing = original.preprocessing
         size = preprocessing.height, preprocessing.width
@@ -185,10 +182,9 @@ class Job:
             "parameters": parameters(original.spec),
             "macs_before": macs(original.spec, *size),
             "macs_after": macs(base.spec, *size),
-            "selected_on": f"{len(selection):,} images: moved and mirrored copies of the validation images "
-            f"({splits.sources['validation']})",
+            "selected_on": selection.told,
             "calibrated_on": f"{len(calibration):,} of the train images ({splits.sources['train']})",
-            "allowed_disagreement": None if self.wish.max_drop is None else self.wish.allowed,
+            "allowed_estimate": None if self.wish.max_drop is None else self.wish.allowed,
             "margin": None if self.wish.max_drop is None else MARGIN * self.wish.max_drop,
             "roles": splits.roles(),
             "seeds": {"seed": self.seed, "split_seed": self.split_seed},
@@ -241,17 +237,6 @@ def calibration_images(model: Model, splits: Splits, *, seed: int) -> Images:
     count = int(min(CALIBRATION_IMAGES, max(64, CALIBRATION_BYTES / (32 * largest))))
     order = rng(seed, "calibration").permutation(len(splits.train))[:count]
     return splits.train.images[np.sort(order)]
-
-
-def selection_images(model: Model, splits: Splits, *, seed: int) -> Images:
-    """Validation images, moved and mirrored: some copies of each where there are few."""
-    work = macs(model.spec, model.preprocessing.height, model.preprocessing.width)
-    most = int(min(SELECTION_IMAGES, max(LEAST_SELECTION, SELECTION_MACS / work)))
-    available = len(splits.validation)
-    order = rng(seed, "selection").permutation(available)[:most]
-    images = splits.validation.images[np.sort(order)]
-    copies = min(COPIES, max(1, most // len(images)))
-    return np.concatenate([moved(images, seed=seed + copy) for copy in range(copies)])
 
 
 def _choice(outcome: Outcome, points: Points) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""How far a smaller model's answers are from the original's, and how many points of accuracy that may cost.
+
+A network is right on nearly all images it was trained on, so that an answer that differs there is one lost; on new
+images many such answers were wrong before, or become right. Where the images were new to the original too, their
+labels tell, within the error of so few; where they were not, a constant says what part of the differing answers is
+lost on new images. Part of the allowed drop is kept back as a margin.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from resfit.compression.side_by_side import normalised
+from resfit.data.images import Images
+from resfit.model.model import Model
+
+LOST_SHARE = 0.45  # of answers that differ on images of the training: points lost on new ones
+MARGIN = 0.2  # of the allowed drop, kept back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a model's answers are from the original's. divergence: nats, mean over the images.
+
+    lost: answers that were right before, less those that are now; None where the original knew the images. copies:
+    of each image, moved otherwise, among `images`.
+    """
+
+    images: int
+    disagreements: int
+    divergence: float
+    lost: int | None = None
+    copies: int = 1
+
+    @property
+    def disagreement(self) -> float:
+        """Percentage points."""
+        return 100 * self.disagreements / self.images
+
+    @property
+    def estimated_drop(self) -> float:
+        """Percentage points of accuracy on new images: by labels and one standard error, or by disagreement alone.
+
+        The lesser of both: each is cautious where the other is not.
+        """
+        by_disagreement = LOST_SHARE * self.disagreement
+        if self.lost is None:
+            return by_disagreement
+        error = 100 * math.sqrt(self.disagreements * self.copies) / self.images
+        return min(by_disagreement, 100 * self.lost / self.images + error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "images": self.images,
+            "disagreement": self.disagreement,
+            "divergence": self.divergence,
+            "estimated_drop": self.estimated_drop,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """Images that points are chosen on. pictures: uint8 (N, H, W, C), `copies` of each image one after another.
+
+    targets: int64 (N,); None where the original was trained on these images. told: what they are, in words.
+    """
+
+    pictures: Images
+    targets: np.ndarray | None = None
+    copies: int = 1
+    told: str = field(default="")
+
+
+class Reference:
+    """The original's answers to the images that choices are made on."""
+
+    def __init__(self, original: Model, selection: Selection):
+        self._selection = selection
+        self._logits = logits_of(original, selection.pictures)
+
+    def agreement(self, model: Model) -> Agreement:
+        """How far a model with the same classes and preprocessing is from the original."""
+        logits, selection = logits_of(model, self._selection.pictures), self._selection
+        ours, theirs = (each.double().log_softmax(1) for each in (logits, self._logits))
+        answers, before = (each.argmax(1) for each in (logits, self._logits))
+        lost = None
+        if selection.targets is not None:
+            targets = torch.from_numpy(selection.targets)
+            lost = int((before == targets).sum() - (answers == targets).sum())
+        return Agreement(
+            images=len(logits),
+            disagreements=int((answers != before).sum()),
+            divergence=float((theirs.exp() * (theirs - ours)).sum(1).mean()),
+            lost=lost,
+            copies=selection.copies,
+        )
+
+
+def allowed_estimate(max_drop: float) -> float:
+    """The most estimated points that a wished limit allows: the margin is kept back."""
+    return (1 - MARGIN) * max_drop
+
+
+def logits_of(model: Model, images: Images) -> torch.Tensor:
+    """float32 (N, classes)."""
+    module = model.module()
+    with torch.inference_mode():
+        return torch.cat([module(batch).float() for batch in normalised(model, images)])
