@@ -16,11 +16,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import dataclasses
-import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+from files import accuracy_of, latencies
 from record import RESULTS, run, write_result
 
 from resfit.compression.fine_tune import FINE_TUNING, fine_tune, recipe_for
@@ -30,9 +29,7 @@ from resfit.data.dataset import Splits
 from resfit.data.sources import open_data
 from resfit.engines.artifact import build
 from resfit.errors import UsageError
-from resfit.measure.artifact import measure
 from resfit.measure.macs import macs, parameters
-from resfit.measure.proof import prove
 from resfit.model.load import load
 from resfit.model.model import Model, weights_sha256
 from resfit.model.run_folder import save
@@ -41,7 +38,6 @@ from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 
 GOALS = {"macs_ratio": 2.5, "drop": 0.3, "latency_ratio": 1.6}
-TURNS = 5
 
 
 def main() -> int:
@@ -87,8 +83,8 @@ def _report(arguments: argparse.Namespace, original: Model, trained: Model, spli
     files = {name: arguments.run / f"{name}.onnx" for name in models}
     for name, model in models.items():
         build(model, files[name])
-    accuracies = {name: _accuracy(file, splits) for name, file in files.items()}
-    times = _times(files, arguments.latency_threads)
+    accuracies = {name: accuracy_of(file, splits) for name, file in files.items()}
+    times = latencies(files, threads=arguments.latency_threads)
     costs = {name: macs(model.spec, *_size(model)) for name, model in models.items()}
     found = {
         "macs_ratio": costs["before"] / costs["after"],
@@ -128,32 +124,6 @@ def _report(arguments: argparse.Namespace, original: Model, trained: Model, spli
 
 def _size(model: Model) -> tuple[int, int]:
     return model.preprocessing.height, model.preprocessing.width
-
-
-def _accuracy(file: Path, splits: Splits) -> float:
-    """Of the file, opened in a new process, on the test images."""
-    assert splits.test is not None
-    accuracy = prove(file, splits.test.images, splits.test.targets, quantities=()).measurement.accuracy
-    assert accuracy is not None
-    return accuracy
-
-
-def _times(files: Mapping[str, Path], threads: int) -> dict[str, Any]:
-    """Median over turns of each file's median time of one image, and of the ratio of two of one turn."""
-    rows: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(TURNS):
-        for name, file in files.items():
-            measured = measure(file, engine="onnxruntime", threads=threads, quantities=("latency_ms",)).latency_ms
-            assert measured is not None
-            rows[name].append(measured)
-    ratios = [before / after for before, after in zip(rows["before"], rows["after"], strict=True)]
-    return {
-        **{name: statistics.median(values) for name, values in rows.items()},
-        "ratio": statistics.median(ratios),
-        "ratio_spread": [min(ratios), max(ratios)],
-        "turns": rows,
-        "threads": threads,
-    }
 
 
 def _arguments() -> argparse.Namespace:

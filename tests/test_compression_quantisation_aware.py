@@ -34,7 +34,7 @@ def trained(digits: Splits) -> Model:
 
 def recipe_of(epochs: int) -> Recipe:
     return Recipe(
-        epochs=epochs, batch_size=32, lr=0.05, threads=1, precision="fp32", memory_format="contiguous",
+        epochs=epochs, batch_size=32, lr=1.0, threads=1, precision="fp32", memory_format="contiguous",
         distill_weight=0.9, distill_temperature=4.0,
     )  # fmt: skip
 
@@ -47,7 +47,9 @@ def mistakes(model: Model, digits: Splits) -> int:
 def test_training_wins_back_what_rounding_lost(digits: Splits, trained: Model) -> None:
     images = digits.train.images[np.arange(256)]
     rounded = rate_distortion(trained, images, tradeoff=4e-5, seed=0)
-    again = train_rounded(trained, rounded, digits, epochs=8, teacher=trained, seed=0, threads=1, recipe=recipe_of(8))
+    again = train_rounded(
+        trained, rounded, digits, tradeoff=4e-5, epochs=8, teacher=trained, seed=0, threads=1, recipe=recipe_of(8)
+    )
     wrong = [mistakes(each, digits) for each in (trained, rounded, again)]
     assert wrong[1] > wrong[0] + 4
     assert wrong[2] < wrong[0] + (wrong[1] - wrong[0]) / 2
@@ -68,7 +70,9 @@ def test_a_rate_of_nothing_leaves_the_rounded_weights(digits: Splits) -> None:
     model = dataclasses.replace(model, weights=weights, provenance=dataclasses.replace(model.provenance, trained=True))
     rounded = rate_distortion(model, digits.train.images[np.arange(64)], tradeoff=1e-7, seed=0)
     still = dataclasses.replace(recipe_of(1), lr=1e-9, batch_size=600)
-    again = train_rounded(model, rounded, digits, epochs=1, teacher=model, seed=0, threads=1, recipe=still)
+    again = train_rounded(
+        model, rounded, digits, tradeoff=1e-7, epochs=1, teacher=model, seed=0, threads=1, recipe=still
+    )
     for name in ("layer1.0.conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"):
         first, second = (e.encodings[name].symbols(e.weights[name].numpy()) for e in (rounded, again))
         assert np.array_equal(first, second), name
@@ -79,8 +83,8 @@ def test_an_interrupted_training_is_found_again(digits: Splits, trained: Model, 
     rounded = rate_distortion(trained, images, tradeoff=1e-5, seed=0)
     first, second = (
         train_rounded(
-            trained, rounded, digits, epochs=1, teacher=trained, seed=0, threads=1, folder=tmp_path / "run",
-            recipe=recipe_of(1),
+            trained, rounded, digits, tradeoff=1e-5, epochs=1, teacher=trained, seed=0, threads=1,
+            folder=tmp_path / "run", recipe=recipe_of(1),
         )
         for _ in range(2)
     )  # fmt: skip

@@ -9,7 +9,7 @@ from small_models import images, small_model, small_spec
 
 from resfit.errors import ModelError
 from resfit.model.encoding import Grid
-from resfit.model.fold import fold
+from resfit.model.fold import can_be_unfolded, fold, normed_convolutions, unfold
 from resfit.model.model import Range
 from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
@@ -59,6 +59,30 @@ def test_logits_stay(spec: ResNetSpec) -> None:
         scale = max(1.0, before.abs().max().item())
         assert (before - after).abs().max().item() <= tolerance * scale
         assert folded.weights["fc.weight"].dtype == dtype
+
+
+@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS.keys())
+def test_unfolding_puts_norms_back_that_leave_the_logits(spec: ResNetSpec) -> None:
+    folded = fold(small_model(spec, dtype=torch.float64))
+    assert can_be_unfolded(folded.spec)
+    assert not can_be_unfolded(spec)
+    generator = torch.Generator().manual_seed(0)
+
+    def moments(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        size = len(folded.weights[f"{name}.bias"])
+        draw = torch.rand(2, size, generator=generator, dtype=torch.float64)
+        return draw[0] - 0.5, draw[1]
+
+    unfolded = unfold(folded, {name: moments(name) for name in normed_convolutions(folded.spec)})
+    assert unfolded.spec == dataclasses.replace(spec, bias=True)
+    batch = images(spec, side=32, dtype=torch.float64)
+    with torch.inference_mode():
+        before, after = folded.module()(batch), unfolded.module()(batch)
+    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+    again = fold(unfolded)
+    assert again.spec == folded.spec
+    for name, tensor in folded.weights.items():
+        torch.testing.assert_close(again.weights[name], tensor, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS.keys())

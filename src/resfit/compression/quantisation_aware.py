@@ -1,49 +1,67 @@
-"""Training on with rounded weights, so that the others make good what rounding did."""
+"""Training on with rounded weights, so that the others make good what rounding did.
+
+A weight is trained as a multiple of its grid's step. The steps that `rate_distortion` chose make a symbol cost about
+the same wherever it is, so that one rate suits all layers. Batch norms, which were folded, are put back for the
+training: without them a shift of all of a layer's inputs would weigh more than anything else.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resfit.compression.fine_tune import FINE_TUNING, fine_tune
-from resfit.compression.rate_distortion import bits_for, few_mantissa_bits
+from resfit.compression.rate_distortion import bits_for
+from resfit.compression.side_by_side import normalised
 from resfit.data.dataset import Splits
+from resfit.data.images import Images
 from resfit.model.encoding import Grid
-from resfit.model.fold import fold, folding_scales
+from resfit.model.fold import can_be_unfolded, fold, folding_scales, normed_convolutions, unfold
 from resfit.model.model import Model
 from resfit.training.events import Subscriber
 from resfit.training.recipe import Recipe
 
 ROOM = 0.45  # of a step: how far from its symbol's middle a weight begins at most
-SHRINK = 4e-5  # of a step, towards zero after each update: small symbols are cheap ones
+BITS_A_SYMBOL = 2.0  # saved by a symbol that is nearer to zero by one
+LOSS_A_NAT = 8.0  # of the training's loss, whose answers are softened, by a nat of divergence on blends of images
 LEAST_STEP = 2.0**-60
-LEAST_FOLD = 1e-6  # of the largest: an output whose norm multiplies it by less is no output
-WITH_NORMS = dataclasses.replace(FINE_TUNING, lr=0.02, weight_decay=0.0)
-WITHOUT_NORMS = dataclasses.replace(WITH_NORMS, lr=0.002, clip_norm=1.0)
+STATISTICS_IMAGES = 1024
+IN_SYMBOLS = dataclasses.replace(FINE_TUNING, lr=0.1, weight_decay=0.0)
+OTHER_NORMS = dataclasses.replace(IN_SYMBOLS, lr=0.02)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Lattice:
-    """The grid of one tensor in the network that is trained: weight = symbol x step of its output.
-
-    signs: of the factor by which a norm's folding multiplies each output, with which symbols change their sign.
-    """
+    """The grid of one tensor: weight = symbol x step. price: what a symbol away from zero costs in the loss."""
 
     steps: Tensor
-    signs: Tensor
     limit: int
+    price: float
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """The nearest grid values; gradients pass as if nothing had happened (Bengio et al. 2013)."""
-        nearest = torch.clamp(torch.round(weight / self.steps), -self.limit, self.limit) * self.steps
-        return weight + (nearest - weight).detach()
+        """The nearest grid values, with the gradient that trains symbols in place of weights."""
+        nearest: Tensor = _Nearest.apply(weight, self)
+        return nearest
 
-    def shrink(self, weight: Tensor) -> None:
-        """One proximal step of an L1 penalty that counts in symbols."""
-        weight.copy_(weight.sign() * torch.relu(weight.abs() - SHRINK * self.steps))
+
+class _Nearest(torch.autograd.Function):
+    """Gradients pass as if nothing had happened (Bengio et al. 2013), in symbols and with the price of each."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, lattice: _Lattice) -> Tensor:
+        nearest = torch.clamp(torch.round(weight / lattice.steps), -lattice.limit, lattice.limit)
+        ctx.lattice, ctx.signs = lattice, nearest.sign()
+        return nearest * lattice.steps
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        lattice = ctx.lattice
+        by_symbol = gradients[0] * lattice.steps + lattice.price * ctx.signs
+        return by_symbol * lattice.steps, None
 
 
 def train_rounded(
@@ -51,6 +69,7 @@ def train_rounded(
     rounded: Model,
     splits: Splits,
     *,
+    tradeoff: float,
     epochs: int,
     teacher: Model,
     seed: int,
@@ -59,67 +78,81 @@ def train_rounded(
     recipe: Recipe | None = None,
     on_event: Subscriber | None = None,
 ) -> Model:
-    """The model trained on for so many epochs with weights on the grids of `rounded`; the result is on such grids.
+    """`rounded` after so many epochs in which its weights moved from symbol to symbol.
 
-    rounded: what `rate_distortion` made of the model. Norms, if the model has any, are trained along and folded at
-    the end, which multiplies the steps. The result has its encodings but for the biases, which are floats:
-    `rate_distortion` with its steps makes it fit to be stored. Other arguments as of `fine_tune`.
+    rounded: what `rate_distortion` made of the model with this tradeoff, which prices symbols here too. Weights of
+    convolutions and the classifier are trained; norms keep their statistics up to date, and folding multiplies the
+    steps by what changed. The result has its encodings but for the biases, which are floats: `rate_distortion` with
+    its steps makes it fit to be stored. recipe: its rate is in symbols. Other arguments as of `fine_tune`.
     """
-    lattices = _lattices(model, rounded)
-    scales = folding_scales(model)
-    start = {name: _start(model.weights[name], rounded, name, lattice) for name, lattice in lattices.items()}
+    folded = fold(dataclasses.replace(model, encodings={}, activation_ranges={}))
+    lattices = _lattices(rounded, BITS_A_SYMBOL * LOSS_A_NAT * tradeoff)
+    begun = dataclasses.replace(rounded, encodings={}, activation_ranges={})
+    if can_be_unfolded(rounded.spec):
+        begun = unfold(begun, _output_moments(begun, splits.train.images[:STATISTICS_IMAGES]))
+    start = {name: _start(folded.weights[name], rounded.weights[name], lattices[name]) for name in lattices}
 
     def transform(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: lattice.rounded(parameters[name]) for name, lattice in lattices.items()}
-
-    def project(parameters: Mapping[str, Tensor]) -> None:
-        for name, lattice in lattices.items():
-            lattice.shrink(parameters[name])
+        return {
+            name: lattices[name].rounded(tensor) if name in lattices else tensor.detach()
+            for name, tensor in parameters.items()
+        }
 
     trained = fine_tune(
-        dataclasses.replace(model, weights={**model.weights, **start}, encodings={}, activation_ranges={}),
+        dataclasses.replace(begun, weights={**begun.weights, **start}),
         splits,
         epochs=epochs,
         teacher=teacher,
         seed=seed,
         threads=threads,
         folder=folder,
-        project=project,
         transform=transform,
-        recipe=recipe or (WITH_NORMS if scales else WITHOUT_NORMS),
+        recipe=recipe or (IN_SYMBOLS if begun.spec.norm == "batch" else OTHER_NORMS),
         on_event=on_event,
     )
     return _on_folded_grids(trained, lattices)
 
 
-def _lattices(model: Model, rounded: Model) -> dict[str, _Lattice]:
-    """The grids of `rounded`, as they are before the norms are folded in."""
-    scales = folding_scales(model)
+def _lattices(rounded: Model, price: float) -> dict[str, _Lattice]:
+    """The grids of `rounded` with a scale an output, which are those of convolutions and the classifier."""
     lattices = {}
     for name, encoding in rounded.encodings.items():
-        if not isinstance(encoding, Grid) or name not in model.weights or encoding.axis != 0:
-            continue
-        weight = model.weights[name]
-        steps = torch.from_numpy(encoding.scales).double()
-        signs = torch.ones_like(steps)
-        if (scale := scales.get(name.removesuffix(".weight"))) is not None:
-            signs = torch.where(scale < 0, -1.0, 1.0).double()
-            sizes = scale.abs()
-            dead = sizes <= LEAST_FOLD * sizes.max()
-            largest = weight.double().flatten(1).abs().amax(1)
-            steps = torch.where(dead, 4 * largest + LEAST_FOLD, steps / torch.where(dead, 1.0, sizes))
-        steps, signs = (_spread(each, weight.dim()).to(weight.dtype) for each in (steps, signs))
-        lattices[name] = _Lattice(steps=steps, signs=signs, limit=encoding.limit)
+        if isinstance(encoding, Grid) and encoding.axis == 0:
+            weight = rounded.weights[name]
+            steps = _spread(torch.from_numpy(encoding.scales).to(weight.dtype), weight.dim())
+            lattices[name] = _Lattice(steps=steps, limit=encoding.limit, price=price)
     return lattices
 
 
-def _start(weight: Tensor, rounded: Model, name: str, lattice: _Lattice) -> Tensor:
-    """Weights whose symbols are those of `rounded`, each as near to its old value as that allows."""
-    encoding = rounded.encodings[name]
-    symbols = torch.from_numpy(encoding.symbols(rounded.weights[name].float().numpy())).to(weight.dtype)
-    middle = symbols * lattice.signs * lattice.steps
+def _start(weight: Tensor, rounded: Tensor, lattice: _Lattice) -> Tensor:
+    """A weight whose symbol is that of `rounded`, as near to its old value as that allows."""
     room = ROOM * lattice.steps
-    return middle + torch.clamp(weight - middle, -room, room)
+    return rounded + torch.clamp(weight - rounded, -room, room)
+
+
+@torch.inference_mode()
+def _output_moments(folded: Model, images: Images) -> dict[str, tuple[Tensor, Tensor]]:
+    """Means and variances of what those convolutions give that take a norm."""
+    module = folded.module()
+    sums: dict[str, Tensor] = {}
+
+    def watch(name: str, convolution: nn.Module) -> None:
+        def add(_module: nn.Module, _inputs: Any, outputs: Tensor) -> None:
+            values = outputs.double().transpose(0, 1).flatten(1)
+            parts = torch.stack([torch.full((len(values),), float(values.shape[1])), values.sum(1), (values**2).sum(1)])
+            sums[name] = sums[name] + parts if name in sums else parts
+
+        convolution.register_forward_hook(add)
+
+    for name in normed_convolutions(folded.spec):
+        watch(name, module.get_submodule(name))
+    for batch in normalised(folded, images):
+        module(batch)
+    found = {}
+    for name, (count, total, squares) in sums.items():
+        mean = total / count
+        found[name] = mean, (squares / count - mean**2).clamp_min(0)
+    return found
 
 
 def _on_folded_grids(trained: Model, lattices: Mapping[str, _Lattice]) -> Model:
@@ -128,9 +161,9 @@ def _on_folded_grids(trained: Model, lattices: Mapping[str, _Lattice]) -> Model:
     for name, lattice in lattices.items():
         steps = lattice.steps.double().flatten()
         scale = scales.get(name.removesuffix(".weight"), torch.ones_like(steps))
-        symbols = torch.round(trained.weights[name] / lattice.steps) * _spread(scale.sign(), lattice.steps.dim())
-        steps = np.maximum((steps * scale.abs()).numpy(), LEAST_STEP)
-        grid = Grid(bits=bits_for(symbols.numpy()), axis=0, scales=few_mantissa_bits(steps).astype(np.float32))
+        symbols = torch.round(trained.weights[name] / lattice.steps)
+        steps = np.maximum((steps * scale).numpy(), LEAST_STEP)
+        grid = Grid(bits=bits_for(symbols.numpy()), axis=0, scales=steps.astype(np.float32))
         encodings[name] = grid
         weights[name] = torch.from_numpy(grid.values(symbols.numpy())).to(trained.weights[name].dtype)
     return dataclasses.replace(folded, weights=weights, encodings=encodings)

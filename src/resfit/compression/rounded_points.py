@@ -113,9 +113,9 @@ class Curve:
 
 
 def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
-    """Points of the network trained on with rounded weights, taught by what it was; then rounded once more.
+    """Points of the network trained on with rounded weights, taught by what it was: as it ends, and rounded once more.
 
-    The grids are those of a point somewhat beyond what the wish allows without training.
+    The grids are those of a point beyond what the wish allows without training.
     """
     tradeoff = TRAINING_GAIN * curve.try_for(wish)
     rounded = load_container(curve.at(tradeoff).path)
@@ -123,6 +123,7 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         curve.model,
         rounded,
         training.splits,
+        tradeoff=tradeoff,
         epochs=training.epochs,
         teacher=curve.model,
         seed=curve.seed,
@@ -130,7 +131,9 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         folder=training.folder,
         on_event=training.on_event,
     )
-    step = f"rate-distortion after {training.epochs} epochs"
+    step = f"after {training.epochs} epochs"
+    once(curve.points, f"trained {step}", lambda: trained)
+    step = f"rate-distortion {step}"
     after = Curve(trained, curve.images, seed=curve.seed, points=curve.points, step=step, keep_steps=True)
     after.try_for(wish, start=tradeoff / 4)
 

@@ -1,7 +1,7 @@
 """Batch norms folded into the convolutions before them: the same answers from fewer operations."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,37 @@ def folding_scales(model: Model) -> dict[str, Tensor]:
     if model.spec.norm != "batch":
         return {}
     return {convolution: _scale(model, norm) for convolution, norm in _folding_norms(model.spec).items()}
+
+
+def unfold(model: Model, outputs: Mapping[str, tuple[Tensor, Tensor]]) -> Model:
+    """The folded model with batch norms again, which leave its answers as they are: a network that can be trained on.
+
+    outputs: means and variances, float64 (outputs,), of what each convolution that takes a norm gives. Its spec has
+    biases beside norms, those of convolutions that have a norm are zero. Encodings are left out.
+    """
+    spec = dataclasses.replace(model.spec, norm="batch")
+    weights = dict(model.weights)
+    for convolution, norm in _folding_norms(spec).items():
+        mean, variance = outputs[convolution]
+        bias = weights[f"{convolution}.bias"]
+        weights[f"{convolution}.bias"] = torch.zeros_like(bias)
+        parts = {
+            "weight": torch.sqrt(variance + EPSILON), "bias": mean,
+            "running_mean": mean - bias.double(), "running_var": variance,
+        }  # fmt: skip
+        weights |= {f"{norm}.{part}": value.to(bias.dtype) for part, value in parts.items()}
+        weights[f"{norm}.num_batches_tracked"] = torch.tensor(0)
+    return dataclasses.replace(model, spec=spec, weights=weights, encodings={}, activation_ranges={})
+
+
+def can_be_unfolded(spec: ResNetSpec) -> bool:
+    """Whether `unfold` can put batch norms into a network of this spec: there are none, and every one has its place."""
+    return spec.norm in ("none", "batch_leading") and spec.bias
+
+
+def normed_convolutions(spec: ResNetSpec) -> tuple[str, ...]:
+    """The convolutions that take a norm when a network of this spec, with batch norms, is folded."""
+    return tuple(_folding_norms(dataclasses.replace(spec, norm="batch")))
 
 
 def _folded_spec(spec: ResNetSpec) -> ResNetSpec:
