@@ -22,7 +22,7 @@ from resfit.model.model import Model
 from resfit.training.events import Subscriber
 
 START_NATS = 0.12  # the first tradeoff is this divergence, spread over the weights
-TRAINING_GAIN = 2.2  # how much dearer bits may be where training follows
+TRAINING_GAIN = 1.6  # how much dearer bits may be where training follows
 BYTES_TRIALS = 6
 ENOUGH = 0.97  # of a file limit: near enough to stop
 STEEPEST, FLATTEST = -2.0, -0.1  # of log bytes over log tradeoff
