@@ -89,3 +89,19 @@ def test_an_interrupted_training_is_found_again(digits: Splits, trained: Model, 
         for _ in range(2)
     )  # fmt: skip
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+@pytest.mark.parametrize("kind", ["pre-activation", "group norm", "groups", "plain"])
+def test_networks_of_other_kinds_end_on_grids_of_their_own(kind: str, digits: Splits) -> None:
+    spec = dataclasses.replace(SPECS[kind], num_classes=10, in_channels=1)
+    model = untrained(spec, preprocessing=digits.preprocessing, labels=digits.labels, source="tiny")
+    model = dataclasses.replace(model, provenance=dataclasses.replace(model.provenance, trained=True))
+    rounded = rate_distortion(model, digits.train.images[np.arange(64)], tradeoff=1e-6, seed=0)
+    again = train_rounded(
+        model, rounded, digits, tradeoff=1e-6, epochs=1, teacher=model, seed=0, threads=1, recipe=recipe_of(1)
+    )
+    assert again.spec == rounded.spec
+    grids = {name for name, encoding in rounded.encodings.items() if isinstance(encoding, Grid) and encoding.axis == 0}
+    assert set(again.encodings) == grids
+    assert all(holds(again.encodings[name], again.weights[name].numpy()) for name in grids)
+    assert any(not torch.equal(again.weights[name], rounded.weights[name]) for name in grids)

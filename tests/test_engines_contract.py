@@ -103,8 +103,9 @@ class SessionContract:
         for engine in (None, *engines_for(artifact.path)):
             with pytest.raises(EngineError, match=str(artifact.path)):
                 open_session(artifact, engine=engine)
-        with pytest.raises(EngineError, match=str(artifact.path)):
+        with pytest.raises(EngineError, match=str(artifact.path)) as raised:
             describe(artifact.path)
+        assert raised.value.hint
 
     def test_the_engine_opens_its_format(self, artifact):
         assert self.engine in engines_for(artifact.path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resfit.engines.metadata import Input, Metadata, Output
+from resfit.engines.metadata import DAMAGED, Input, Metadata, Output
 from resfit.engines.quantisation import quantised_layers
 from resfit.engines.session import Session
 from resfit.errors import EngineError, UsageError, nearest
@@ -142,7 +142,7 @@ def describe(path: str | Path) -> Metadata:
     try:
         model = onnx.load(path)
     except DecodeError as error:
-        raise EngineError(f"{path} is not a readable ONNX file: {error}") from error
+        raise EngineError(f"{path} is not a readable ONNX file: {error}", hint=DAMAGED) from error
     return Metadata.from_strings({entry.key: entry.value for entry in model.metadata_props}, source=str(path))
 
 

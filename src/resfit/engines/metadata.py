@@ -10,6 +10,8 @@ from resfit.data.preprocessing import Preprocessing
 from resfit.errors import EngineError, UsageError, nearest
 from resfit.nn.spec import ResNetSpec
 
+DAMAGED = "it was cut short or changed: copy it again, or export the model anew"
+
 Input = Literal["pixels", "normalised"]
 Output = Literal["logits", "probabilities"]
 

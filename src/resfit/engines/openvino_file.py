@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from resfit.engines.metadata import Metadata
+from resfit.engines.metadata import DAMAGED, Metadata
 from resfit.errors import EngineError, MissingExtra, UsageError
 from resfit.storage import sha256_file, write_atomic
 
@@ -71,7 +71,7 @@ def _strings(path: Path) -> dict[str, str]:
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
     except ElementTree.ParseError as error:
-        raise EngineError(f"{path} is not a readable OpenVINO graph: {error}") from error
+        raise EngineError(f"{path} is not a readable OpenVINO graph: {error}", hint=DAMAGED) from error
     return {entry.tag: entry.get("value", "") for entry in section} if section is not None else {}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import safetensors
 
-from resfit.engines.metadata import Metadata
+from resfit.engines.metadata import DAMAGED, Metadata
 from resfit.errors import EngineError
 from resfit.model.state import DESCRIPTION
 
@@ -44,5 +44,5 @@ def read_metadata(path: Path) -> Metadata:
         with safetensors.safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(DESCRIPTION, "{}")
     except (safetensors.SafetensorError, OSError) as error:
-        raise EngineError(f"{path} is not a readable safetensors file: {error}") from error
+        raise EngineError(f"{path} is not a readable safetensors file: {error}", hint=DAMAGED) from error
     return Metadata.from_strings(json.loads(text), source=str(path))
