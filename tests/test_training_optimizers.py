@@ -57,6 +57,26 @@ def test_momentum_and_nesterov_are_handed_on():
     assert build_optimizer(network, Recipe(lr=0.1, optimizer="rmsprop", momentum=0.5)).defaults["momentum"] == 0.5
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_sgd_in_one_pass_gives_the_weights_of_the_plain_loop(memory_format):
+    """Its kernel runs through memory: gradients and momentum must lie as the weights do."""
+    weights = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = _network()[:2].to(memory_format=memory_format)
+        optimizer = build_optimizer(network, Recipe(lr=0.1, weight_decay=0.01))
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+        for step in range(4):
+            if step == 2:  # as a resumed training has it
+                optimizer.load_state_dict(optimizer.state_dict())
+            optimizer.zero_grad()
+            network(torch.randn(2, 3, 9, 9).contiguous(memory_format=memory_format)).square().mean().backward()
+            optimizer.step()
+        weights.append([p.detach().clone() for p in network.parameters()])
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-7)
+
+
 def test_l1_is_the_gradient_of_the_sum_of_absolute_weights():
     network = _network()
     weights = decayed_weights(network)

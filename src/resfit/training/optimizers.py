@@ -25,7 +25,9 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     momentum = DEFAULT_MOMENTUM.get(recipe.optimizer, 0.0) if recipe.momentum is None else recipe.momentum
     if recipe.optimizer == "sgd":
         nesterov = momentum > 0 if recipe.nesterov is None else recipe.nesterov
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov)
+        # One pass over the weights in place of six, equal to rounding; weights that begin later have no momentum there
+        fused = not recipe.freeze_epochs
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=fused)
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, momentum=momentum, eps=DAMPING_RMSPROP)
     if recipe.optimizer == "adagrad":
