@@ -18,7 +18,7 @@ from resfit.data.images import Images
 from resfit.model.model import Model
 
 LOST_SHARE = 0.45  # of answers that differ on images of the training: points lost on new ones
-MARGIN = 0.2  # of the allowed drop, kept back
+MARGIN = 0.25  # of the allowed drop, kept back: at a fifth, one of six promises for the published ResNet-20 was broken
 
 
 @dataclass(frozen=True, kw_only=True)
