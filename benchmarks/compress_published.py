@@ -7,7 +7,7 @@ once for each allowed drop and calibration seed: points are chosen on training i
 from the written file, by a new process. Beside it, through the same verb: 16-bit floats; int8 and zstd; shared
 weights (k-means) and Huffman; plain grids and LZW. --nncodec names a folder with nncodec 2.1.3
 (`pip install --no-deps --target FOLDER nncodec==2.1.3`), whose quantiser steps are chosen by the same rule. With
---epochs the rounded weights are trained, one run each. Writes results/compress_NAME.json. Exit 0 when the goals are
+--epochs the rounded weights are trained, one run each; --alone leaves the usual ways out. Writes results/compress_NAME.json. Exit 0 when the goals are
 met, 3 when not.
 """
 
@@ -56,7 +56,7 @@ def main() -> int:
             for seed in arguments.seeds:
                 words = {"max_drop": drop, "seed": seed, "epochs": arguments.epochs}
                 rows.append(_row("resfit", arguments, Path(folder), **words))
-        if not arguments.epochs:
+        if not arguments.alone:
             for name, flags in BASELINES.items():
                 for drop in (ANY_DROP,) if "bits" in flags or flags["method"] == "fp16" else arguments.drops:
                     rows.append(_row(name, arguments, Path(folder), max_drop=drop, **flags))
@@ -123,6 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--drops", type=float, nargs="+", default=list(DROPS), help="allowed, in percentage points")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the calibration")
     parser.add_argument("--epochs", type=int, default=0, help="of training with rounded weights")
+    parser.add_argument("--alone", action="store_true", help="resfit alone, without the usual ways beside it")
     parser.add_argument("--nncodec", type=Path, default=None, help="folder in which nncodec 2.1.3 is installed")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None)
