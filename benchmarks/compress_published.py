@@ -1,14 +1,15 @@
 """A published network as small as it gets at a stated loss, beside the usual ways to store it.
 
-    python benchmarks/compress_published.py MODEL DATA [--seeds 1 2 3] [--epochs 0] [--nncodec FOLDER]
+    python benchmarks/compress_published.py MODEL DATA [--seeds 1 2 3] [--epochs 0] [--alone]
+        [--nncodec FOLDER]
 
 MODEL is a checkpoint (the published ResNet-20's .th file), DATA the images it was made for. `resfit compress` runs
 once for each allowed drop and calibration seed: points are chosen on training images, the test images are read once,
 from the written file, by a new process. Beside it, through the same verb: 16-bit floats; int8 and zstd; shared
 weights (k-means) and Huffman; plain grids and LZW. --nncodec names a folder with nncodec 2.1.3
 (`pip install --no-deps --target FOLDER nncodec==2.1.3`), whose quantiser steps are chosen by the same rule. With
---epochs the rounded weights are trained, one run each; --alone leaves the usual ways out. Writes results/compress_NAME.json. Exit 0 when the goals are
-met, 3 when not.
+--epochs the rounded weights are trained, one run each; --alone leaves the usual ways out. Writes
+results/compress_NAME.json. Exit 0 when the goals are met, 3 when not.
 """
 
 import os
