@@ -48,6 +48,12 @@ class SessionContract:
         if count:
             np.testing.assert_allclose(logits, model_session(model).run(images), atol=1e-4)
 
+    def test_images_of_a_mapped_file(self, session, model, tmp_path):
+        images = random_images(model, 3)
+        np.save(tmp_path / "images.npy", images)
+        mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+        np.testing.assert_array_equal(session.run(mapped), session.run(images))
+
     def test_an_image_has_the_same_logits_alone_and_in_a_batch(self, session, model):
         images = random_images(model, 4)
         alone = np.concatenate([session.run(images[i : i + 1]) for i in range(4)])

@@ -57,7 +57,8 @@ class OpenVinoSession:
 
     def run(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Logits, float32 (N, classes), of uint8 NHWC images."""
-        read = np.ascontiguousarray(network_input(images, self.metadata))
+        # The runtime shares the memory, and refuses that of a file mapped for reading
+        read = np.require(network_input(images, self.metadata), requirements=("C", "W"))
         if not len(images):
             return np.zeros((0, self.metadata.spec.num_classes), np.float32)
         request = self._single if len(images) == 1 else self._any_batch()
