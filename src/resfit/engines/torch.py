@@ -61,7 +61,7 @@ class TorchSession:
         torch.set_num_threads(self._threads)
         try:
             with torch.inference_mode():
-                x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+                x = torch.from_numpy(np.require(images, requirements=("C", "W"))).permute(0, 3, 1, 2).float()
                 x = ((x / 255 - self._mean) / self._std).to(self._type).contiguous(memory_format=self._layout)
                 return self._network(x).float().numpy()
         finally:
