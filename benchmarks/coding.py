@@ -66,7 +66,7 @@ def main() -> int:
         weights=weights,
         bits_a_weight_order_0=8 * entropy / weights,
         adaptive_order_0_bytes=round(entropy),
-        codecs=rows,
+        rows=[{"codec": name, **row} for name, row in rows.items()],
         gain_over_order_0=gain,
         first_use_seconds=first,
         first_use_with_kept_code_seconds=again,
