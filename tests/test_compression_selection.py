@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from test_compression_side_by_side import TINY, some_images, tiny_model
 
 from resfit.compression.agreement import (
-    LOST_SHARE,
+    BLENDED_SHARE,
+    DIFFERING_SHARE,
     MARGIN,
     Agreement,
     Reference,
@@ -197,10 +198,13 @@ def test_images_the_original_knows_are_told_from_new_ones() -> None:
     known, new = (splits_of(model, wrong) for wrong in (0.005, 0.2))
     assert not validation_is_new(model, known, seed=0)
     assert validation_is_new(model, new, seed=0)
-    by_answers, by_labels = (selection_for(model, splits, seed=0) for splits in (known, new))
-    assert by_answers.targets is None
-    assert "train images" in by_answers.told
-    assert len(by_answers.pictures) == 4 * 300
+    blends, by_labels = (selection_for(model, splits, seed=0) for splits in (known, new))
+    assert not blends.new
+    assert by_labels.new
+    assert "blends" in blends.told
+    assert "train images" in blends.told
+    assert blends.targets is not None
+    assert len(blends.pictures) == len(blends.targets) == 4 * 300
     assert by_labels.targets is not None
     assert "validation images" in by_labels.told
     assert len(by_labels.pictures) == len(by_labels.targets) == 4 * 200
@@ -225,5 +229,6 @@ def test_the_estimate_is_the_lesser_of_two_cautious_ones() -> None:
     many = Agreement(images=10_000, disagreements=400, divergence=0.1, lost=20)
     assert many.estimated_drop == pytest.approx(0.2 + 0.2)
     assert dataclasses.replace(many, copies=4).estimated_drop == pytest.approx(0.2 + 0.4)
-    assert dataclasses.replace(many, lost=None).estimated_drop == pytest.approx(4 * LOST_SHARE)
-    assert dataclasses.replace(many, lost=400).estimated_drop == pytest.approx(4 * LOST_SHARE)
+    assert dataclasses.replace(many, new=False).estimated_drop == pytest.approx(0.2 * BLENDED_SHARE)
+    assert dataclasses.replace(many, lost=None).estimated_drop == pytest.approx(4 * DIFFERING_SHARE)
+    assert dataclasses.replace(many, lost=400).estimated_drop == pytest.approx(4 * DIFFERING_SHARE)

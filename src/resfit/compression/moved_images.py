@@ -6,6 +6,7 @@ from resfit.data.images import Images
 from resfit.randomness import rng
 
 SHIFT_SHARE = 8  # an image is shifted by up to this part of its side
+SMALLER_PART = 0.3  # of a blend in which one image stays the larger
 
 
 def moved(images: Images, *, seed: int) -> np.ndarray:
@@ -26,6 +27,14 @@ def moved(images: Images, *, seed: int) -> np.ndarray:
         if mirrored[index]:
             result[index] = result[index, :, ::-1]
     return result
+
+
+def partly_blended(images: Images, *, seed: int) -> np.ndarray:
+    """Each image, moved, with a smaller part of another one: hard to recognise, and still what it was."""
+    first = moved(images, seed=seed)
+    second = first[rng(seed, "partly blended images").permutation(len(images))]
+    mixed: np.ndarray = ((1 - SMALLER_PART) * first.astype(np.float32) + SMALLER_PART * second).astype(np.uint8)
+    return mixed
 
 
 def blended(images: Images, *, seed: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Which images points are chosen on: training images, as published networks have seen them all, or unseen ones.
+"""Which images points are chosen on: new ones, or blends of training images, as published networks have seen them all.
 
 The test images are no part of this. Validation images were held back from a training of resfit's own, so that they
-are new to its network; a network that is as right on them as on training images has learned them.
+are new to its network; a network that is as right on them as on training images has learnt them.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from resfit.compression.agreement import Selection, logits_of
-from resfit.compression.moved_images import moved
+from resfit.compression.moved_images import moved, partly_blended
 from resfit.data.dataset import ArrayDataset, Splits
 from resfit.measure.macs import macs
 from resfit.model.model import Model
@@ -24,7 +24,7 @@ SURE = 3.0  # standard errors
 
 
 def selection_for(original: Model, splits: Splits, *, seed: int) -> Selection:
-    """Images drawn with the seed, moved and mirrored: some copies of each where there are few."""
+    """Images drawn with the seed, moved and mirrored: new ones, some copies of each where there are few, or blends."""
     new = validation_is_new(original, splits, seed=seed)
     role = "validation" if new else "train"
     dataset = splits.validation if new else splits.train
@@ -32,12 +32,15 @@ def selection_for(original: Model, splits: Splits, *, seed: int) -> Selection:
     most = int(min(MOST_IMAGES, max(LEAST_IMAGES, MOST_MACS / work)))
     places = _drawn(dataset, most, seed)
     copies = min(COPIES, max(1, most // len(places)))
-    pictures = [moved(dataset.images[places], seed=seed + copy) for copy in range(copies)]
+    picture = moved if new else partly_blended
+    pictures = [picture(dataset.images[places], seed=seed + copy) for copy in range(copies)]
+    kind = "moved and mirrored copies" if new else "blends of moved and mirrored copies"
     return Selection(
         pictures=np.concatenate(pictures),
-        targets=np.tile(dataset.targets[places], copies) if new else None,
+        targets=np.tile(dataset.targets[places], copies),
         copies=copies,
-        told=f"{copies * len(places):,} images: moved and mirrored copies of {role} images ({splits.sources[role]})",
+        new=new,
+        told=f"{copies * len(places):,} images: {kind} of {role} images ({splits.sources[role]})",
     )
 
 
