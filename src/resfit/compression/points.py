@@ -60,7 +60,7 @@ class Points:
         told = ", ".join(f"{name} {_told(value)}" for name, value in settings.items() if name != "step")
         self._say(
             f"tried    {settings['step']} {told}: {point.file_bytes / 1000:,.1f} kB, "
-            f"{point.agreement.disagreement:.2f} % of answers differ"
+            f"about {point.agreement.estimated_drop:.2f} points lost"
         )
         return point
 

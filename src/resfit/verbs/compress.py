@@ -41,7 +41,7 @@ def compress(
 ) -> dict[str, Any]:
     """Make a model small, and prove that it still answers as well as you ask.
 
-    Points are tried and chosen by their agreement with the original on training images; the test images are read
+    Points are tried and chosen without the test images, by what they lose elsewhere; the test images are read
     once, by a new process that opens the written file. A wish that cannot be kept ends with exit code 3 and the
     nearest points. An interrupted command goes on where it stopped when it is run again.
     """
@@ -72,14 +72,14 @@ def render(result: dict[str, Any]) -> str:
             f"ratio     {result['ratio']:.1f}x: {result['parameters']:,} parameters of 4 bytes over the whole file",
             f"accuracy  {result['accuracy_after']:.2%}, before {result['accuracy_before']:.2%}: "
             f"a drop of {result['drop']:.2f} points on {result['num_images']:,} test images",
-            f"chosen    by agreement on {result['selected_on']}",
+            f"chosen    on {result['selected_on']}",
         ]
         if result["macs_after"] != result["macs_before"]:
             lines.append(f"work      {result['macs_before'] / result['macs_after']:.2f}x fewer multiply-accumulates")
     if result["exit_code"]:
         lines += [f"binding   {', '.join(result['binding'])}", "nearest"]
         lines += [
-            f"  {point['file_bytes'] / 1000:,.1f} kB, {point['disagreement']:.2f} % of answers differ"
+            f"  {point['file_bytes'] / 1000:,.1f} kB, about {point['estimated_drop']:.2f} points lost"
             for point in result["nearest"]
         ]
     return "\n".join(lines)
