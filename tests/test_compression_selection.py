@@ -229,6 +229,9 @@ def test_the_estimate_is_the_lesser_of_two_cautious_ones() -> None:
     many = Agreement(images=10_000, disagreements=400, divergence=0.1, lost=20)
     assert many.estimated_drop == pytest.approx(0.2 + 0.2)
     assert dataclasses.replace(many, copies=4).estimated_drop == pytest.approx(0.2 + 0.4)
-    assert dataclasses.replace(many, new=False).estimated_drop == pytest.approx(0.2 * BLENDED_SHARE)
+    blends = dataclasses.replace(many, new=False, right=8000)
+    assert blends.estimated_drop == pytest.approx(0.25 * (BLENDED_SHARE + (1 - BLENDED_SHARE) * 0.0025))
+    assert dataclasses.replace(blends, lost=8000).estimated_drop == 100
+    assert dataclasses.replace(blends, lost=-20).estimated_drop < 0
     assert dataclasses.replace(many, lost=None).estimated_drop == pytest.approx(4 * DIFFERING_SHARE)
     assert dataclasses.replace(many, lost=400).estimated_drop == pytest.approx(4 * DIFFERING_SHARE)

@@ -68,7 +68,7 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.resfit"
-    words = ["compress", run, "digits", "--max-drop", "9", "--out", str(path), "--threads", "1", "--json"]
+    words = ["compress", run, "digits", "--max-drop", "6", "--out", str(path), "--threads", "1", "--json"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["artifact"]["file_bytes"] == path.stat().st_size
@@ -76,10 +76,10 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     assert result["ratio"] == pytest.approx(4 * parameters(load(run).spec) / path.stat().st_size)
     assert result["ratio"] > 4
     assert result["drop"] == pytest.approx(100 * (result["accuracy_before"] - result["accuracy_after"]))
-    assert result["drop"] <= 9
+    assert result["drop"] <= 6
     assert result["steps"][0]["file_bytes"] == path.stat().st_size
     assert result["steps"][0]["estimated_drop"] <= result["allowed_estimate"]
-    assert 0 < result["margin"] < 9
+    assert 0 < result["margin"] < 6
     assert " images (" in result["selected_on"]
     assert not (tmp_path / "small.resfit.work").exists()
     assert main(["evaluate", str(path), "digits", "--threads", "1", "--json"]) == 0
@@ -172,9 +172,9 @@ def test_codecs_store_the_same_model_in_other_sizes(run: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("at_home")
 def test_epochs_train_with_rounded_weights(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, max_drop=20.0, epochs=1)
+    result = compressed(run, tmp_path, max_drop=5.0, epochs=1)
     assert any("after 1 epochs" in point["step"] for point in result["points"])
-    assert result["drop"] <= 20
+    assert result["steps"][0]["estimated_drop"] <= result["allowed_estimate"]
 
 
 @pytest.mark.usefixtures("at_home")

@@ -18,7 +18,7 @@ from resfit.data.images import Images
 from resfit.model.model import Model
 
 DIFFERING_SHARE = 0.45  # of answers that differ on new images: at most so many are lost
-BLENDED_SHARE = 0.3  # of points lost on blends: points lost on new images (published ResNet-20 and -32: 0.1 to 0.4)
+BLENDED_SHARE = 0.25  # of few answers lost on blends: lost on new images (published ResNet-20 and -32: 0.1 to 0.35)
 MARGIN = 0.25  # of the allowed drop, kept back: at a fifth, one of six promises for the published ResNet-20 was broken
 
 
@@ -26,13 +26,14 @@ MARGIN = 0.25  # of the allowed drop, kept back: at a fifth, one of six promises
 class Agreement:
     """How far a model's answers are from the original's. divergence: nats, mean over the images.
 
-    lost: answers that were right before, less those that are now; None without labels. copies: of each image, moved
-    otherwise, among `images`. new: to the original; else they are blends of images that it knows.
+    right: the original's answers that are; lost: how many fewer are now; None without labels. copies: of each image,
+    moved otherwise, among `images`. new: to the original; else they are blends of images that it knows.
     """
 
     images: int
     disagreements: int
     divergence: float
+    right: int | None = None
     lost: int | None = None
     copies: int = 1
     new: bool = True
@@ -51,8 +52,9 @@ class Agreement:
         by_disagreement = DIFFERING_SHARE * self.disagreement
         if self.lost is None:
             return by_disagreement
-        if not self.new:
-            return BLENDED_SHARE * 100 * self.lost / self.images
+        if not self.new and self.right:
+            part = self.lost / self.right
+            return 100 * part * (BLENDED_SHARE + (1 - BLENDED_SHARE) * max(part, 0))  # who loses all loses all
         error = 100 * math.sqrt(self.disagreements * self.copies) / self.images
         return min(by_disagreement, 100 * self.lost / self.images + error)
 
@@ -92,14 +94,16 @@ class Reference:
         logits, selection = logits_of(model, self._selection.pictures), self._selection
         ours, theirs = (each.double().log_softmax(1) for each in (logits, self._logits))
         answers, before = (each.argmax(1) for each in (logits, self._logits))
-        lost = None
+        right = lost = None
         if selection.targets is not None:
             targets = torch.from_numpy(selection.targets)
-            lost = int((before == targets).sum() - (answers == targets).sum())
+            right = int((before == targets).sum())
+            lost = right - int((answers == targets).sum())
         return Agreement(
             images=len(logits),
             disagreements=int((answers != before).sum()),
             divergence=float((theirs.exp() * (theirs - ours)).sum(1).mean()),
+            right=right,
             lost=lost,
             copies=selection.copies,
             new=selection.new,
