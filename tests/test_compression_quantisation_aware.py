@@ -8,11 +8,13 @@ import pytest
 import torch
 from test_compression_side_by_side import SPECS, TINY
 
+from resfit.compression import quantisation_aware
 from resfit.compression.agreement import Reference, Selection
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
-from resfit.data.dataset import Splits
+from resfit.data.dataset import ArrayDataset, Splits
 from resfit.data.sources import open_data
+from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Grid, holds
 from resfit.model.load import untrained
 from resfit.model.model import Model
@@ -86,7 +88,7 @@ def test_an_interrupted_training_is_found_again(digits: Splits, trained: Model, 
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
-@pytest.mark.parametrize("kind", ["pre-activation", "group norm", "groups", "plain"])
+@pytest.mark.parametrize("kind", ["pre-activation", "group norm", "groups", "squeeze-and-excite", "plain"])
 def test_networks_of_other_kinds_end_on_grids_of_their_own(kind: str, digits: Splits) -> None:
     spec = dataclasses.replace(SPECS[kind], num_classes=10, in_channels=1)
     model = untrained(spec, preprocessing=digits.preprocessing, labels=digits.labels, source="tiny")
@@ -96,7 +98,34 @@ def test_networks_of_other_kinds_end_on_grids_of_their_own(kind: str, digits: Sp
         model, rounded, digits, tradeoff=1e-6, epochs=1, teacher=model, seed=0, threads=1, recipe=recipe_of(1)
     )
     assert again.spec == rounded.spec
-    grids = {name for name, encoding in rounded.encodings.items() if isinstance(encoding, Grid) and encoding.axis == 0}
+    grids = {f"{name}.weight" for name in quantised_layers(rounded.spec)}
     assert set(again.encodings) == grids
     assert all(holds(again.encodings[name], again.weights[name].numpy()) for name in grids)
     assert any(not torch.equal(again.weights[name], rounded.weights[name]) for name in grids)
+
+
+def test_norms_are_put_back_from_images_of_all_classes(
+    digits: Splits, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class folders come class after class: of the first images alone, all statistics would be of one class."""
+    order = np.argsort(digits.train.targets, kind="stable")
+    by_class = ArrayDataset(
+        images=digits.train.images[order], targets=digits.train.targets[order], labels=digits.labels
+    )
+    rounded = rate_distortion(trained, digits.train.images[np.arange(256)], tradeoff=1e-6, seed=0)
+    monkeypatch.setattr(quantisation_aware, "STATISTICS_IMAGES", 128)
+    begun = []
+    monkeypatch.setattr(quantisation_aware, "fine_tune", lambda model, *_, **__: begun.append(model) or model)
+    sorted_digits = Splits(
+        train=by_class, validation=digits.validation, test=None,
+        labels=digits.labels, sources=digits.sources, preprocessing=digits.preprocessing,
+    )  # fmt: skip
+    for splits in (sorted_digits, digits):
+        train_rounded(trained, rounded, splits, tradeoff=1e-6, epochs=1, teacher=trained, seed=0)
+    distances = []
+    for name in begun[1].weights:
+        if name.endswith("running_mean"):
+            first, second = (model.weights[name] for model in begun)
+            spread = begun[1].weights[name.replace("mean", "var")].sqrt()
+            distances.append(float(((first - second) / spread).abs().max()))
+    assert max(distances) < 0.5

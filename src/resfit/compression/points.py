@@ -13,7 +13,7 @@ from typing import Any
 from resfit.compression.agreement import Agreement, Reference
 from resfit.model.container import load_container, save_container
 from resfit.model.model import Model
-from resfit.storage import sha256_file, write_atomic
+from resfit.storage import read_json, sha256_file, write_atomic
 
 RECORD = "points.json"
 
@@ -35,17 +35,21 @@ class Point:
 
 
 class Points:
-    """The points of one request, in the order tried; a point asked for again is not made again."""
+    """The points of one request, each once, in the order tried; a point asked for again is not made again."""
 
     def __init__(self, folder: Path, reference: Reference, codec: str, say: Callable[[str], None]):
         self._folder, self._reference, self._codec, self._say = folder, reference, codec, say
         self.tried: list[Point] = []
-        self._kept = _read(folder / RECORD)
+        kept = read_json(folder / RECORD)
+        self._kept: dict[str, Any] = kept if isinstance(kept, dict) else {}
 
     def point(self, settings: Settings, make: Callable[[], Model]) -> Point:
         """The point of these settings: as it was measured before, or made, written, read back and measured."""
         key = hashlib.sha256(json.dumps([self._codec, settings], sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{key}.resfit"
+        for point in self.tried:
+            if point.path == path:
+                return point
         point = self._again(key, path, settings)
         if point is None:
             save_container(make(), path, codec=self._codec)
@@ -65,28 +69,18 @@ class Points:
         return point
 
     def _again(self, key: str, path: Path, settings: Settings) -> Point | None:
-        kept = self._kept.get(key)
-        if kept is None or not path.is_file() or sha256_file(path) != kept["sha256"]:
+        try:
+            kept = self._kept[key]
+            agreement = Agreement(**kept["agreement"])
+            if sha256_file(path) != kept["sha256"]:
+                return None
+        except (KeyError, TypeError, OSError):  # never kept, or damaged since
             return None
-        return Point(
-            settings=dict(settings),
-            path=path,
-            file_bytes=path.stat().st_size,
-            agreement=Agreement(**kept["agreement"]),
-        )
+        return Point(settings=dict(settings), path=path, file_bytes=path.stat().st_size, agreement=agreement)
 
     def _keep(self, key: str, point: Point) -> None:
         self._kept[key] = {"sha256": sha256_file(point.path), "agreement": vars(point.agreement)}
         write_atomic(self._folder / RECORD, json.dumps(self._kept, indent=2).encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What was kept; a damaged record is as good as none."""
-    try:
-        kept = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def _told(value: Any) -> str:

@@ -19,9 +19,11 @@ from resfit.compression.rate_distortion import bits_for
 from resfit.compression.side_by_side import normalised
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
+from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Grid
 from resfit.model.fold import can_be_unfolded, fold, folding_scales, normed_convolutions, unfold
 from resfit.model.model import Model
+from resfit.randomness import rng
 from resfit.training.events import Subscriber
 from resfit.training.recipe import Recipe
 
@@ -89,7 +91,8 @@ def train_rounded(
     lattices = _lattices(rounded, BITS_A_SYMBOL * LOSS_A_NAT * tradeoff)
     begun = dataclasses.replace(rounded, encodings={}, activation_ranges={})
     if can_be_unfolded(rounded.spec):
-        begun = unfold(begun, _output_moments(begun, splits.train.images[:STATISTICS_IMAGES]))
+        drawn = np.sort(rng(seed, "statistics").permutation(len(splits.train))[:STATISTICS_IMAGES])
+        begun = unfold(begun, _output_moments(begun, splits.train.images[drawn]))
     start = {name: _start(folded.weights[name], rounded.weights[name], lattices[name]) for name in lattices}
 
     def transform(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,10 +117,11 @@ def train_rounded(
 
 
 def _lattices(rounded: Model, price: float) -> dict[str, _Lattice]:
-    """The grids of `rounded` with a scale an output, which are those of convolutions and the classifier."""
+    """The grids of the convolutions and the classifier of `rounded`; biases and gates are not trained by symbols."""
     lattices = {}
-    for name, encoding in rounded.encodings.items():
-        if isinstance(encoding, Grid) and encoding.axis == 0:
+    for name in (f"{layer}.weight" for layer in quantised_layers(rounded.spec)):
+        encoding = rounded.encodings.get(name)
+        if isinstance(encoding, Grid):
             weight = rounded.weights[name]
             steps = _spread(torch.from_numpy(encoding.scales).to(weight.dtype), weight.dim())
             lattices[name] = _Lattice(steps=steps, limit=encoding.limit, price=price)

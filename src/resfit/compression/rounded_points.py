@@ -4,10 +4,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from resfit.compression.moved_images import blended
-from resfit.compression.points import Point, Points
+from resfit.compression.points import Point, Points, Settings
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
 from resfit.compression.sensitivity import output_sensitivity
@@ -22,10 +23,13 @@ from resfit.model.model import Model
 from resfit.training.events import Subscriber
 
 START_NATS = 0.12  # the first tradeoff is this divergence, spread over the weights
-TRAINING_GAIN = 1.6  # how much dearer bits may be where training follows
+TRAINING_GAIN = 1.85  # how much dearer bits may be where training follows
+TRAINING_GROWTH = 1.1  # how much dearer they must be for a file that grows a little in training to keep its size
+ROUNDED: Settings = MappingProxyType({"step": "rate-distortion"})
 BYTES_TRIALS = 6
 ENOUGH = 0.97  # of a file limit: near enough to stop
-STEEPEST, FLATTEST = -2.0, -0.1  # of log bytes over log tradeoff
+STEEPEST, USUAL_SLOPE, FLATTEST = -2.0, -0.4, -0.03  # of log bytes over log tradeoff
+MOST_FACTOR = 16.0  # a step never goes further
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,9 @@ class Training:
 class Curve:
     """One model at any tradeoff.
 
-    images: uint8 (N, H, W, C) of training images, to calibrate on. step: how results name these points.
-    keep_steps: on the grids that the model has, whose weights were trained on them. keep_zeros: of the model's weights.
+    images: uint8 (N, H, W, C) of training images, to calibrate on. settings: how results name these points, besides
+    tradeoff and seed. keep_steps: on the grids that the model has, whose weights were trained on them. keep_zeros: of
+    the model's weights.
     """
 
     def __init__(
@@ -53,18 +58,18 @@ class Curve:
         *,
         seed: int,
         points: Points,
-        step: str = "rate-distortion",
+        settings: Settings = ROUNDED,
         keep_steps: bool = False,
         keep_zeros: bool = False,
     ):
         self.model, self.images, self.seed, self.points = model, images, seed, points
-        self.step, self.keep_steps, self.keep_zeros = step, keep_steps, keep_zeros
+        self.settings, self.keep_steps, self.keep_zeros = settings, keep_steps, keep_zeros
         self._sensitivity: dict[str, Any] = {}
 
     def at(self, tradeoff: float) -> Point:
         """The point of a tradeoff, made if it was not before."""
         return self.points.point(
-            {"step": self.step, "tradeoff": tradeoff, "seed": self.seed}, lambda: self._made(tradeoff)
+            {**self.settings, "tradeoff": tradeoff, "seed": self.seed}, lambda: self._made(tradeoff)
         )
 
     def _made(self, tradeoff: float) -> Model:
@@ -81,35 +86,53 @@ class Curve:
             keep_zeros=self.keep_zeros,
         )
 
-    def try_for(self, wish: Wish, start: float | None = None) -> float:
-        """Points around the one that just keeps the wish; gives its tradeoff, or the last one tried where none does."""
+    def try_for(self, wish: Wish, start: float | None = None) -> tuple[float | None, float | None]:
+        """Points around those that just keep the wish.
+
+        Gives their tradeoffs: by the drop, or the last one tried where none keeps it, and by the file's size where the
+        drop does not see to that. None where nothing is wished.
+        """
         tradeoff = START_NATS / parameters(self.model.spec) if start is None else start
-        kept: list[tuple[float, Point]] = []
+        by_drop = by_size = None
         if wish.max_drop is not None:
             trials = search_tradeoff(self._response, start=tradeoff, limit=wish.allowed)
-            kept = [(trial.tradeoff, trial.made) for trial in trials if wish.drop_holds(trial.made)]
-            tradeoff = max(kept)[0] if kept else trials[-1].tradeoff
-        if wish.file_bytes is not None and not any(wish.size_holds(point) for _, point in kept):
-            self._fit_bytes(tradeoff, wish.file_bytes)
-        return tradeoff
+            by_drop = max((trial.tradeoff for trial in trials if wish.drop_holds(trial.made)), default=None)
+            tradeoff = by_drop = trials[-1].tradeoff if by_drop is None else by_drop
+        if wish.file_bytes is not None and (by_drop is None or not wish.size_holds(self.at(by_drop))):
+            by_size = self._fit_bytes(tradeoff, wish.file_bytes)
+        return by_drop, by_size
 
     def _response(self, tradeoff: float) -> tuple[float, Point]:
         point = self.at(tradeoff)
         return point.agreement.estimated_drop, point
 
-    def _fit_bytes(self, tradeoff: float, limit: int) -> None:
-        """A few points near a file size."""
-        last: tuple[float, int] | None = None
+    def _fit_bytes(self, tradeoff: float, limit: int) -> float:
+        """A few points near a file size; gives the least tradeoff that is within, or the last one tried."""
+        tried: list[tuple[float, int]] = []
         for _ in range(BYTES_TRIALS):
             size = self.at(tradeoff).file_bytes
+            tried.append((tradeoff, size))
             if ENOUGH * limit <= size <= limit:
-                return
-            slope = -0.4
-            if last is not None and last[0] != tradeoff and last[1] != size:
-                slope = math.log(size / last[1]) / math.log(tradeoff / last[0])
-            last = (tradeoff, size)
-            factor = ((1 + ENOUGH) / 2 * limit / size) ** (1 / min(max(slope, STEEPEST), FLATTEST))
-            tradeoff *= min(max(factor, 1 / 16), 16.0)
+                break
+            tradeoff = _tradeoff_for(limit, tried)
+        return min((tradeoff for tradeoff, size in tried if size <= limit), default=tried[-1][0])
+
+
+def _tradeoff_for(limit: int, tried: list[tuple[float, int]]) -> float:
+    """Where the file should be a little below the limit, after what was tried last."""
+    tradeoff, size = tried[-1]
+    slope = USUAL_SLOPE
+    if len(tried) > 1:
+        earlier, other = tried[-2]
+        if earlier != tradeoff and other != size:
+            slope = math.log(size / other) / math.log(tradeoff / earlier)
+    factor = ((1 + ENOUGH) / 2 * limit / size) ** (1 / min(max(slope, STEEPEST), FLATTEST))
+    guess = tradeoff * min(max(factor, 1 / MOST_FACTOR), MOST_FACTOR)
+    too_large = max((each for each, size in tried if size > limit), default=None)
+    within = min((each for each, size in tried if size <= limit), default=None)
+    if too_large is None or within is None or too_large < guess < within:
+        return guess
+    return math.sqrt(too_large * within)
 
 
 def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
@@ -117,7 +140,8 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
 
     The grids are those of a point beyond what the wish allows without training.
     """
-    tradeoff = TRAINING_GAIN * curve.try_for(wish)
+    by_drop, by_size = curve.try_for(wish)
+    tradeoff = max(TRAINING_GAIN * (by_drop or 0.0), TRAINING_GROWTH * (by_size or 0.0))
     rounded = load_container(curve.at(tradeoff).path)
     trained = train_rounded(
         curve.model,
@@ -128,14 +152,20 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         teacher=curve.model,
         seed=curve.seed,
         threads=training.threads,
-        folder=training.folder,
+        folder=training.folder / f"{tradeoff:.9g}",
         on_event=training.on_event,
     )
-    step = f"after {training.epochs} epochs"
-    once(curve.points, f"trained {step}", lambda: trained)
-    step = f"rate-distortion {step}"
-    after = Curve(trained, curve.images, seed=curve.seed, points=curve.points, step=step, keep_steps=True)
-    after.try_for(wish, start=tradeoff / 4)
+    step, begun = f"after {training.epochs} epochs", {"trained_at": tradeoff}
+    curve.points.point({"step": f"trained {step}", **begun, "seed": curve.seed}, lambda: trained)
+    after = Curve(
+        trained,
+        curve.images,
+        seed=curve.seed,
+        points=curve.points,
+        settings={"step": f"rate-distortion {step}", **begun},
+        keep_steps=True,
+    )
+    after.try_for(wish, start=tradeoff)
 
 
 def once(points: Points, step: str, make: Callable[[], Model]) -> None:

@@ -50,7 +50,10 @@ def _next_tradeoff(done: list[Trial[Made]], limit: float) -> float | None:
     aim = limit * (1 + CLOSE) / 2
     below = max((trial.tradeoff for trial in done if trial.response <= limit), default=None)
     above = min((trial.tradeoff for trial in done if trial.response > limit), default=None)
-    ratio = (aim / max(last.response, limit / 100)) ** (1 / RESPONSE) if aim > 0 else 1 / MOST_RATIO
+    if aim > 0:
+        ratio = (aim / max(last.response, limit / 100)) ** (1 / RESPONSE)
+    else:
+        ratio = MOST_RATIO if last.response <= limit else 1 / MOST_RATIO
     guess = last.tradeoff * min(max(ratio, 1 / MOST_RATIO), MOST_RATIO)
     if below is None or above is None:
         return guess

@@ -1,0 +1,102 @@
+"""Points along one curve, with and without training: what is tried for which wish, and what an earlier wish leaves."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compression_side_by_side import TINY
+
+from resfit.compression.agreement import Reference, Selection
+from resfit.compression.points import Point, Points
+from resfit.compression.quantisation_aware import IN_SYMBOLS, train_rounded
+from resfit.compression.rounded_points import Curve, Training, trained_points
+from resfit.compression.tradeoff_search import search_tradeoff
+from resfit.compression.wish import Wish
+from resfit.data.dataset import Splits
+from resfit.data.sources import open_data
+from resfit.model.model import Model
+from resfit.training.loop import train
+from resfit.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    return open_data("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits: Splits) -> Model:
+    spec = dataclasses.replace(TINY, num_classes=10, in_channels=1)
+    recipe = Recipe(epochs=3, batch_size=32, lr=0.1, threads=1, precision="fp32", memory_format="contiguous")
+    return train(spec, digits, recipe).model
+
+
+@pytest.fixture(autouse=True)
+def measured_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that measures no precision and memory format, so that two of them are the same."""
+    fixed = dataclasses.replace(IN_SYMBOLS, precision="fp32", memory_format="contiguous")
+    monkeypatch.setattr(
+        "resfit.compression.rounded_points.train_rounded", functools.partial(train_rounded, recipe=fixed)
+    )
+
+
+def curve_in(folder: Path, model: Model, digits: Splits) -> Curve:
+    folder.mkdir(exist_ok=True)
+    selection = Selection(pictures=digits.validation.images[:], targets=digits.validation.targets)
+    points = Points(folder, Reference(model, selection), "range", lambda _text: None)
+    return Curve(model, digits.train.images[np.arange(128)], seed=0, points=points)
+
+
+def tried_for(wish: Wish, folder: Path, model: Model, digits: Splits) -> list[Point]:
+    curve = curve_in(folder, model, digits)
+    training = Training(splits=digits, epochs=1, threads=1, folder=folder / "trained")
+    trained_points(curve, wish, training)
+    return curve.points.tried
+
+
+def facts(points: list[Point]) -> list[dict]:
+    """What the points are, but for the bytes, as each file says when it was made."""
+    return [{name: value for name, value in point.to_dict().items() if name != "file_bytes"} for point in points]
+
+
+def test_what_was_trained_for_one_wish_is_not_taken_for_another(digits: Splits, model: Model, tmp_path: Path) -> None:
+    """The grids are another wish's, and so are the weights; the same wish finds its own again."""
+    strict, loose = (Wish(max_drop=drop, file_bytes=None) for drop in (2.0, 30.0))
+    fresh = facts(tried_for(loose, tmp_path / "fresh", model, digits))
+    first = facts(tried_for(strict, tmp_path / "used", model, digits))
+    assert facts(tried_for(loose, tmp_path / "used", model, digits)) == fresh
+    assert facts(tried_for(strict, tmp_path / "used", model, digits)) == first
+    assert {point["trained_at"] for point in fresh if "trained_at" in point}.isdisjoint(
+        point["trained_at"] for point in first if "trained_at" in point
+    )
+
+
+def test_for_a_size_alone_the_training_begins_near_that_size(digits: Splits, model: Model, tmp_path: Path) -> None:
+    points = tried_for(Wish(max_drop=None, file_bytes=2600), tmp_path / "work", model, digits)
+    trained = next(index for index, point in enumerate(points) if point.settings["step"].startswith("trained"))
+    assert 0.9 * 2600 < points[trained - 1].file_bytes <= 2600  # what it begins with
+    assert any(0.9 * 2600 < point.file_bytes <= 2600 for point in points[trained + 1 :])
+
+
+def test_a_point_is_listed_once(digits: Splits, model: Model, tmp_path: Path) -> None:
+    curve = curve_in(tmp_path / "work", model, digits)
+    curve.try_for(Wish(max_drop=5.0, file_bytes=1500))
+    paths = [point.path for point in curve.points.tried]
+    assert len(paths) == len(set(paths)) > 2
+
+
+def test_a_record_that_is_not_understood_is_made_again(digits: Splits, model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    before = curve_in(folder, model, digits).at(1e-5)
+    record = folder / "points.json"
+    record.write_text(record.read_text().replace('"disagreements"', '"unlike"'))
+    assert curve_in(folder, model, digits).at(1e-5) == before
+
+
+def test_where_no_loss_is_allowed_the_search_still_goes_up_from_what_loses_nothing() -> None:
+    """Estimates below nothing occur: some answers become right."""
+    trials = search_tradeoff(lambda t: (-0.1 if t < 5.0 else 0.3, None), start=1.0, limit=0.0)
+    assert trials[1].tradeoff > 1.0
+    assert max(trial.tradeoff for trial in trials if trial.response <= 0) > 3.0
