@@ -6,7 +6,7 @@
    WEIGHTS.bin receives all tensors one after the other, as a machine has them that keeps the least byte first;
    standard output has a line for each of them: name, type, shape, offset and bytes. Types are float32
    (every tensor with an encoding), int64, or the file's own.
-   The format is that of docs/container.md and docs/coding.md. The codec zstd is refused: it needs a library.
+   The format is that of docs/container.md and docs/coding.md, with DEFLATE (RFC 1951) and Zstandard (RFC 8878).
    No part of a file is trusted; whatever is wrong with one ends with a sentence and exit code 1.
 
    Licence: MIT, as resfit. */
@@ -887,6 +887,435 @@ static void decode_range(Stream *stream, Array *arrays, uint64_t count) {
     end_range(model, stream);
 }
 
+/* -- Zstandard (RFC 8878): one frame that states its size and needs no dictionary ---------------------------------- */
+
+#define BLOCK_LIMIT (1u << 17)
+#define LONGEST_LITERAL_CODE 11
+#define MOST_WEIGHTS 255 /* that a tree states; one more follows from them */
+#define WEIGHT_LOG 6
+#define MOST_STATES 512
+#define MOST_CODES 53
+#define LONGEST_WINDOW 31 /* resfit's own reader stops there too */
+
+enum { RAW_BLOCK, REPEATED_BYTE, COMPRESSED_BLOCK };
+enum { RAW_LITERALS, REPEATED_LITERAL, HUFFMAN_LITERALS, TREELESS_LITERALS };
+enum { PREDEFINED, ONE_CODE, DESCRIBED, AS_BEFORE };
+enum { LITERAL_LENGTHS, OFFSETS, MATCH_LENGTHS, KINDS };
+
+/* A state stands for a symbol; the next one is `start` and the value of the following bits. */
+typedef struct {
+    uint16_t start;
+    uint8_t symbol, bits;
+} State;
+
+typedef struct {
+    State states[MOST_STATES];
+    unsigned log; /* of the number of states */
+    int known;
+} States;
+
+typedef struct {
+    uint8_t *out;
+    uint64_t size, done, block_limit, block_end, recent[3];
+    int has_checksum;
+    States tables[KINDS];
+    unsigned longest_code; /* 0 before the first tree */
+    uint8_t code_symbols[1 << LONGEST_LITERAL_CODE], code_lengths[1 << LONGEST_LITERAL_CODE];
+    uint8_t literals[BLOCK_LIMIT];
+    uint64_t literals_left, literal_at;
+} Frame;
+
+static uint64_t little(const uint8_t *data, unsigned count) {
+    uint64_t value = 0;
+    while (count--) value = value << 8 | data[count];
+    return value;
+}
+
+static uint64_t take_little(Stream *stream, unsigned count) {
+    return little(take(stream, count), count);
+}
+
+/* At most 32 bits from bit `at` on, the lowest of a byte first; past the end they are zero. */
+static uint32_t bits_at(const uint8_t *data, size_t size, uint64_t at, unsigned count) {
+    uint64_t value = 0, place = at / 8;
+    unsigned index;
+    for (index = 0; index < 5 && place + index < size; index++) value |= (uint64_t)data[place + index] << (8 * index);
+    return (uint32_t)(value >> (at % 8) & (((uint64_t)1 << count) - 1));
+}
+
+/* Bits that are read from the end; the highest one that is set only marks it. */
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+    uint64_t left;
+} Backwards;
+
+static Backwards backwards(Stream *stream, uint64_t size) {
+    Backwards bits = {take(stream, size), (size_t)size, 8 * size};
+    if (!size || !bits.data[size - 1]) fail("a stream of bits has no mark at its end");
+    while (!bits_at(bits.data, bits.size, --bits.left, 1)) continue;
+    return bits;
+}
+
+static uint32_t take_back(Backwards *bits, unsigned count) {
+    if (count > bits->left) fail("a stream of bits ends too early");
+    bits->left -= count;
+    return bits_at(bits->data, bits->size, bits->left, count);
+}
+
+/* `shares`: how many of the 2^log states a symbol has; -1 is one of the last, which are dealt out first. */
+static void set_states(States *table, const int16_t *shares, unsigned symbols, unsigned log) {
+    unsigned size = 1u << log, end = size, at = 0, symbol, next[MOST_CODES];
+    int index;
+    for (symbol = 0; symbol < symbols; symbol++) {
+        next[symbol] = shares[symbol] < 0 ? 1 : (unsigned)shares[symbol];
+        if (shares[symbol] < 0) table->states[--end].symbol = (uint8_t)symbol;
+    }
+    for (symbol = 0; symbol < symbols; symbol++)
+        for (index = 0; index < shares[symbol]; index++) {
+            table->states[at].symbol = (uint8_t)symbol;
+            do at = (at + (size >> 1) + (size >> 3) + 3) & (size - 1);
+            while (at >= end);
+        }
+    for (at = 0; at < size; at++) {
+        State *state = &table->states[at];
+        unsigned number = next[state->symbol]++, bits = log;
+        while (number >> (log - bits) > 1) bits--;
+        state->bits = (uint8_t)bits;
+        state->start = (uint16_t)((number << bits) - size);
+    }
+    table->log = log;
+    table->known = 1;
+}
+
+/* Shares are read until they add up; the less is left, the fewer bits a share has. */
+static void take_states(Stream *stream, States *table, unsigned symbols, unsigned greatest_log) {
+    int16_t shares[MOST_CODES] = {0};
+    const uint8_t *data = stream->data + stream->at;
+    size_t size = stream->size - stream->at;
+    unsigned log = bits_at(data, size, 0, 4) + 5, symbol = 0, at = 4, width, value, low, shorter, zeros;
+    int left = 1 << log;
+    if (log > greatest_log) fail("a table has more states than any");
+    while (left) {
+        if (symbol >= symbols) fail("a table has more symbols than there are");
+        for (width = 0; (left + 1) >> width;) width++;
+        shorter = (1u << width) - (unsigned)left - 2; /* so many values have one bit less */
+        value = bits_at(data, size, at, width);
+        low = value & ((1u << (width - 1)) - 1);
+        at += low < shorter ? width - 1 : width;
+        if (low < shorter) value = low;
+        else if (low != value) value -= shorter;
+        shares[symbol++] = (int16_t)((int)value - 1);
+        left -= value ? (int)value - 1 : 1;
+        for (zeros = value == 1 ? 3 : 0; zeros == 3 && symbol < symbols; symbol += zeros, at += 2)
+            zeros = bits_at(data, size, at, 2); /* a share of zero tells how many more follow */
+    }
+    take(stream, (at + 7) / 8);
+    set_states(table, shares, symbols, log);
+}
+
+/* Two states take turns; where the bits do not suffice for one to go on, the other's symbol is the last. */
+static unsigned take_coded_weights(Stream *stream, uint8_t *weights) {
+    States table;
+    unsigned states[2], count;
+    Backwards bits;
+    take_states(stream, &table, LONGEST_LITERAL_CODE + 1, WEIGHT_LOG);
+    bits = backwards(stream, stream->size - stream->at);
+    states[0] = take_back(&bits, table.log);
+    states[1] = take_back(&bits, table.log);
+    for (count = 0; count + 1 < MOST_WEIGHTS; count++) {
+        const State *state = &table.states[states[count % 2]];
+        weights[count] = state->symbol;
+        if (state->bits > bits.left) {
+            weights[count + 1] = table.states[states[(count + 1) % 2]].symbol;
+            return count + 2;
+        }
+        states[count % 2] = state->start + take_back(&bits, state->bits);
+    }
+    fail("a tree has more weights than there are literals");
+    return 0;
+}
+
+static unsigned take_weights(Stream *stream, uint8_t *weights) {
+    unsigned size = take_byte(stream), index;
+    const uint8_t *pairs;
+    if (size < 128) {
+        Stream part = stream_of(take(stream, size), size);
+        return take_coded_weights(&part, weights);
+    }
+    pairs = take(stream, (size - 126) / 2);
+    for (index = 0; index < size - 127; index++) weights[index] = pairs[index / 2] >> (index % 2 ? 0 : 4) & 15;
+    return size - 127;
+}
+
+/* A literal of weight w has 2^(w-1) of the codes, which are dealt out by rising weight, then literal. */
+static void take_tree(Frame *frame, Stream *stream) {
+    uint8_t weights[MOST_WEIGHTS + 1];
+    unsigned count = take_weights(stream, weights), longest = 0, at = 0, room = 0, literal, weight, index;
+    for (literal = 0; literal < count; literal++) {
+        if (weights[literal] > LONGEST_LITERAL_CODE) fail("a literal has a longer code than any");
+        room += (1u << weights[literal]) >> 1;
+    }
+    while (room >> longest) longest++;
+    if (longest < 1 || longest > LONGEST_LITERAL_CODE) fail("a tree has no codes or longer ones than any");
+    room = (1u << longest) - room;
+    if (room & (room - 1)) fail("the weights of a tree do not fit together");
+    for (weights[count] = 1; room >> weights[count];) weights[count]++;
+    for (weight = 1; weight <= longest; weight++)
+        for (literal = 0; literal <= count; literal++)
+            for (index = 0; weights[literal] == weight && index < 1u << (weight - 1); index++) {
+                frame->code_symbols[at] = (uint8_t)literal;
+                frame->code_lengths[at++] = (uint8_t)(longest + 1 - weight);
+            }
+    if (frame->code_lengths[0] != longest) fail("a tree has no code of its greatest length");
+    frame->longest_code = longest;
+}
+
+static void take_coded_literals(Frame *frame, Stream *stream, uint64_t size, uint8_t *out, uint64_t count) {
+    Backwards bits = backwards(stream, size);
+    while (count--) {
+        unsigned seen = bits.left < frame->longest_code ? (unsigned)bits.left : frame->longest_code;
+        unsigned code = bits_at(bits.data, bits.size, bits.left - seen, seen) << (frame->longest_code - seen);
+        take_back(&bits, frame->code_lengths[code]);
+        *out++ = frame->code_symbols[code];
+    }
+    if (bits.left) fail("bits follow the last literal");
+}
+
+/* In one stream, or in four with a quarter of the literals each; the sizes of the first three precede them. */
+static void take_huffman_literals(Frame *frame, Stream *stream, unsigned streams) {
+    uint64_t count = frame->literals_left, quarter = (count + 3) / 4;
+    Stream sizes = stream_of(take(stream, streams == 4 ? 6 : 0), 6);
+    uint8_t *out = frame->literals;
+    if (!frame->longest_code) fail("a tree is referred to before the first one");
+    if (streams == 4 && count < 6) fail("literals are too few for four streams");
+    for (; streams > 1; streams--, out += quarter, count -= quarter)
+        take_coded_literals(frame, stream, take_little(&sizes, 2), out, quarter);
+    take_coded_literals(frame, stream, stream->size - stream->at, out, count);
+}
+
+/* A block has all its literals in front, and its sequences after them. */
+static void take_literals(Frame *frame, Stream *stream) {
+    static const unsigned BYTES[2][4] = {{1, 2, 1, 3}, {3, 3, 4, 5}}, WIDTHS[2][4] = {{5, 12, 5, 20}, {10, 10, 14, 18}};
+    unsigned first = take_byte(stream), kind = first & 3, format = first >> 2 & 3, packed = kind >= HUFFMAN_LITERALS;
+    uint64_t header = (first | take_little(stream, BYTES[packed][format] - 1) << 8) >> (packed || format & 1 ? 4 : 3);
+    uint64_t count = header & ((1u << WIDTHS[packed][format]) - 1), size = header >> WIDTHS[packed][format];
+    if (count > frame->block_limit) fail("a block has more literals than it may have bytes");
+    frame->literals_left = count;
+    frame->literal_at = 0;
+    if (packed) {
+        Stream part = stream_of(take(stream, size), (size_t)size);
+        if (kind == HUFFMAN_LITERALS) take_tree(frame, &part);
+        take_huffman_literals(frame, &part, format ? 4 : 1);
+    } else if (kind == RAW_LITERALS) memcpy(frame->literals, take(stream, count), (size_t)count);
+    else memset(frame->literals, (int)take_byte(stream), (size_t)count);
+}
+
+/* Where the next bytes of the output go. */
+static uint8_t *room_for(Frame *frame, uint64_t count) {
+    if (count > frame->block_end - frame->done) fail("a block unpacks to more than it may");
+    frame->done += count;
+    return frame->out + frame->done - count;
+}
+
+static void put_literals(Frame *frame, uint64_t count) {
+    if (count > frame->literals_left) fail("a block has fewer literals than it refers to");
+    memcpy(room_for(frame, count), frame->literals + frame->literal_at, (size_t)count);
+    frame->literal_at += count;
+    frame->literals_left -= count;
+}
+
+static void put_match(Frame *frame, uint64_t distance, uint64_t count) {
+    uint8_t *out;
+    if (!distance || distance > frame->done) fail("a match refers to what precedes the first byte");
+    for (out = room_for(frame, count); count--; out++) *out = *(out - distance);
+}
+
+/* Values to 3 name a recent distance. Right after a match, which would have gone on at the last one if it could, they
+   name the two before that, and the last one less 1. */
+static uint64_t distance_of(uint64_t *recent, uint64_t value, uint64_t literals) {
+    uint64_t place = value > 3 ? 3 : value - (literals > 0);
+    uint64_t distance = value > 3 ? value - 3 : place < 3 ? recent[place] : recent[0] - 1;
+    for (place = place < 3 ? place : 2; place; place--) recent[place] = recent[place - 1];
+    recent[0] = distance;
+    return distance;
+}
+
+static void set_table(Frame *frame, Stream *stream, unsigned kind, unsigned mode) {
+    static const int16_t TYPICAL_SHARES[KINDS][MOST_CODES] = {
+        {4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1,  1,  1,  2, 2,
+         2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1, -1, -1},
+        {1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1},
+        {1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,  1,  1,  1,  1,  1,  1,  1, 1,
+         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1}};
+    static const unsigned LOGS[] = {6, 5, 6}, GREATEST_LOGS[] = {9, 8, 9}, CODES[] = {36, 32, 53};
+    int16_t shares[MOST_CODES] = {0};
+    States *table = &frame->tables[kind];
+    if (mode == PREDEFINED) set_states(table, TYPICAL_SHARES[kind], CODES[kind], LOGS[kind]);
+    else if (mode == DESCRIBED) take_states(stream, table, CODES[kind], GREATEST_LOGS[kind]);
+    else if (mode == ONE_CODE) {
+        unsigned code = take_byte(stream);
+        if (code >= CODES[kind]) fail("a block has a code that there is not");
+        shares[code] = 1;
+        set_states(table, shares, CODES[kind], 0);
+    } else if (!table->known) fail("a table is referred to before the first one");
+}
+
+/* The lengths of a code begin where those of the one before it end. */
+static uint64_t take_length(Backwards *bits, unsigned kind, unsigned code) {
+    static const uint8_t BITS[KINDS][MOST_CODES] = {
+        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  1,  1, 1,
+         1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+        {0}, /* a distance has as many bits as its code says */
+        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,
+         0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+    uint64_t length = kind == MATCH_LENGTHS ? 3 : 0;
+    unsigned index;
+    for (index = 0; index < code; index++) length += (uint64_t)1 << BITS[kind][index];
+    return length + take_back(bits, BITS[kind][code]);
+}
+
+static void put_sequence(Frame *frame, Backwards *bits, const unsigned *states) {
+    unsigned codes[KINDS], kind;
+    uint64_t value, length, literals;
+    for (kind = 0; kind < KINDS; kind++) codes[kind] = frame->tables[kind].states[states[kind]].symbol;
+    value = ((uint64_t)1 << codes[OFFSETS]) + take_back(bits, codes[OFFSETS]);
+    length = take_length(bits, MATCH_LENGTHS, codes[MATCH_LENGTHS]);
+    literals = take_length(bits, LITERAL_LENGTHS, codes[LITERAL_LENGTHS]);
+    put_literals(frame, literals);
+    put_match(frame, distance_of(frame->recent, value, literals), length);
+}
+
+/* A sequence is some literals, then a match: bytes that are in the output already. */
+static void take_sequences(Frame *frame, Stream *stream) {
+    static const unsigned MOVES[] = {LITERAL_LENGTHS, MATCH_LENGTHS, OFFSETS};
+    unsigned count = take_byte(stream), modes, index, states[KINDS];
+    Backwards bits;
+    if (count == 255) count = (unsigned)take_little(stream, 2) + 0x7F00;
+    else if (count > 127) count = (count - 128) << 8 | take_byte(stream);
+    if (!count) return;
+    modes = take_byte(stream);
+    if (modes & 3) fail("a block has tables of an unknown kind");
+    for (index = 0; index < KINDS; index++) set_table(frame, stream, index, modes >> (6 - 2 * index) & 3);
+    bits = backwards(stream, stream->size - stream->at);
+    for (index = 0; index < KINDS; index++) states[index] = take_back(&bits, frame->tables[index].log);
+    while (count--) {
+        put_sequence(frame, &bits, states);
+        for (index = 0; count && index < KINDS; index++) { /* after the last one there is no next state */
+            const State *state = &frame->tables[MOVES[index]].states[states[MOVES[index]]];
+            states[MOVES[index]] = state->start + take_back(&bits, state->bits);
+        }
+    }
+    if (bits.left) fail("bits follow the last sequence");
+}
+
+/* Returns whether it was the last. */
+static int take_block(Frame *frame, Stream *stream) {
+    uint64_t header = take_little(stream, 3), size = header >> 3, room = frame->size - frame->done;
+    unsigned kind = header >> 1 & 3;
+    if (size > frame->block_limit) fail("a block is larger than it may be");
+    frame->block_end = frame->done + (room < frame->block_limit ? room : frame->block_limit);
+    if (kind == RAW_BLOCK) memcpy(room_for(frame, size), take(stream, size), (size_t)size);
+    else if (kind == REPEATED_BYTE) memset(room_for(frame, size), (int)take_byte(stream), (size_t)size);
+    else if (kind == COMPRESSED_BLOCK) {
+        Stream part = stream_of(take(stream, size), (size_t)size);
+        take_literals(frame, &part);
+        take_sequences(frame, &part);
+        finish(&part);
+        put_literals(frame, frame->literals_left);
+    } else fail("a block is of an unknown kind");
+    return header & 1;
+}
+
+/* Memory is taken only after the stated size was found to be `size`. */
+static Frame *take_frame_header(Stream *stream, uint64_t size) {
+    uint64_t window = size, stated;
+    unsigned descriptor, single, size_bytes;
+    Frame *frame;
+    if (take_little(stream, 4) != 0xFD2FB528u) fail("a stream is no Zstandard frame");
+    descriptor = take_byte(stream);
+    single = descriptor >> 5 & 1;
+    size_bytes = descriptor >> 6 ? 1u << (descriptor >> 6) : single;
+    if (descriptor & 8) fail("a frame has a part of an unknown kind");
+    if (!single) {
+        unsigned byte = take_byte(stream);
+        if ((byte >> 3) + 10 > LONGEST_WINDOW) fail("a frame reaches further back than any");
+        window = (uint64_t)(8 + (byte & 7)) << ((byte >> 3) + 7);
+    }
+    if (take_little(stream, (1u << (descriptor & 3)) / 2)) fail("a frame needs a dictionary");
+    if (!size_bytes) fail("a frame does not state its size");
+    stated = take_little(stream, size_bytes) + (size_bytes == 2 ? 256 : 0);
+    if (stated != size) fail("a frame states another size than that of its symbols");
+    frame = allocate(1, sizeof *frame);
+    frame->out = allocate(size, 1);
+    frame->size = size;
+    frame->has_checksum = descriptor >> 2 & 1;
+    frame->block_limit = window < BLOCK_LIMIT ? window : BLOCK_LIMIT;
+    frame->recent[0] = 1;
+    frame->recent[1] = 4;
+    frame->recent[2] = 8;
+    return frame;
+}
+
+#define PRIME_1 0x9E3779B185EBCA87u
+#define PRIME_2 0xC2B2AE3D27D4EB4Fu
+#define PRIME_3 0x165667B19E3779F9u
+#define PRIME_4 0x85EBCA77C2B2AE63u
+#define PRIME_5 0x27D4EB2F165667C5u
+
+static uint64_t turned(uint64_t number, unsigned bits) {
+    return number << bits | number >> (64 - bits);
+}
+
+static uint64_t stirred(uint64_t sum, uint64_t lane) {
+    return turned(sum + lane * PRIME_2, 31) * PRIME_1;
+}
+
+/* XXH64 with the seed 0: four sums over lanes of 8 bytes, then what is left, in 8, 4 and single bytes. */
+static uint64_t xxh64_of(const uint8_t *data, uint64_t size) {
+    uint64_t sums[4] = {PRIME_1 + PRIME_2, PRIME_2, 0, 0 - PRIME_1}, hash = PRIME_5, left = size;
+    unsigned lane;
+    for (; left >= 32; left -= 32)
+        for (lane = 0; lane < 4; lane++, data += 8) sums[lane] = stirred(sums[lane], little(data, 8));
+    if (size >= 32) {
+        hash = turned(sums[0], 1) + turned(sums[1], 7) + turned(sums[2], 12) + turned(sums[3], 18);
+        for (lane = 0; lane < 4; lane++) hash = (hash ^ stirred(0, sums[lane])) * PRIME_1 + PRIME_4;
+    }
+    hash += size;
+    for (; left >= 8; left -= 8, data += 8) hash = turned(hash ^ stirred(0, little(data, 8)), 27) * PRIME_1 + PRIME_4;
+    for (; left >= 4; left -= 4, data += 4) hash = turned(hash ^ little(data, 4) * PRIME_1, 23) * PRIME_2 + PRIME_3;
+    for (; left; left--) hash = turned(hash ^ *data++ * PRIME_5, 11) * PRIME_1;
+    hash = (hash ^ hash >> 33) * PRIME_2;
+    hash = (hash ^ hash >> 29) * PRIME_3;
+    return hash ^ hash >> 32;
+}
+
+/* The content of a frame that holds `size` bytes. */
+static const uint8_t *take_frame(Stream *stream, uint64_t size) {
+    Frame *frame = take_frame_header(stream, size);
+    while (!take_block(frame, stream)) continue;
+    if (frame->done != size) fail("a frame unpacks to less than it says");
+    if (frame->has_checksum && take_little(stream, 4) != (xxh64_of(frame->out, size) & 0xFFFFFFFFu))
+        fail("the checksum of a frame disagrees");
+    return frame->out;
+}
+
+/* The arrays' numbers follow each other in memory, as they do in the frame. */
+static void decode_zstd(Stream *stream, Array *arrays, uint64_t count) {
+    uint64_t total = 0, place;
+    const uint8_t *content;
+    unsigned width;
+    for (place = 0; place < count; place++) total += arrays[place].size;
+    if (!total) return;
+    width = take_byte(stream);
+    if (width != 1 && width != 2 && width != 4) fail("symbols have a width that none have");
+    content = take_frame(stream, total * width);
+    for (place = 0; place < total; place++) {
+        int64_t number = (int64_t)little(content + place * width, width);
+        arrays[0].numbers[place] = as_symbol(number >> (8 * width - 1) ? number - ((int64_t)1 << 8 * width) : number);
+    }
+}
+
 /* One section: the numbers of its arrays. */
 static void decode(unsigned codec, const uint8_t *data, size_t size, Array *arrays, uint64_t count) {
     Stream stream = stream_of(data, size);
@@ -908,7 +1337,7 @@ static void decode(unsigned codec, const uint8_t *data, size_t size, Array *arra
     case HUFFMAN: decode_huffman(&stream, arrays, count); break;
     case LZW: decode_lzw(&stream, arrays, count); break;
     case RANGE: decode_range(&stream, arrays, count); break;
-    case ZSTD: fail("the codec is zstd, which this program leaves to resfit");
+    case ZSTD: decode_zstd(&stream, arrays, count); break;
     }
     finish(&stream);
 }
