@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resfit.compression.error_feedback import Layer, expected_magnitudes, feedback_factors, round_layer
+from resfit.compression.covariance import Covariance
+from resfit.compression.error_feedback import Layer, expected_magnitudes, round_layer
 from resfit.compression.symbol_costs import LIMIT, bins, count, counted_costs, first_costs
 
 
@@ -17,7 +18,7 @@ def random_layer(seed: int, *, rows: int = 6, inputs: int = 4, area: int = 9, st
     samples = generator.normal(size=(4 * columns, columns)) @ generator.normal(size=(columns, columns))
     return Layer(
         weights=generator.normal(size=(rows, columns)),
-        moments=samples.T @ samples / len(samples) + 0.1 * np.eye(columns),
+        covariance=Covariance(matrix=samples.T @ samples / len(samples) + 0.1 * np.eye(columns)),
         sensitivity=generator.uniform(0.5, 2, rows),
         steps=np.full(rows, step),
         kernel_area=area,
@@ -26,7 +27,7 @@ def random_layer(seed: int, *, rows: int = 6, inputs: int = 4, area: int = 9, st
 
 def distortion(layer: Layer, symbols: np.ndarray) -> float:
     errors = symbols * layer.steps[:, None] - layer.weights
-    return float((layer.sensitivity * ((errors @ layer.moments) * errors).sum(1)).sum())
+    return float((layer.sensitivity * ((errors @ layer.covariance.matrix) * errors).sum(1)).sum())
 
 
 def price(layer: Layer, symbols: np.ndarray) -> float:
@@ -51,18 +52,19 @@ def test_a_higher_price_buys_fewer_bits_for_more_distortion(seed: int) -> None:
     assert distortion(layer, dear) > distortion(layer, cheap)
 
 
-def test_sweeps_take_back_choices_that_later_ones_made_bad() -> None:
-    layers = [random_layer(seed) for seed in range(8)]
+@pytest.mark.parametrize("inputs", [4, 15])
+def test_sweeps_take_back_choices_that_later_ones_made_bad(inputs: int) -> None:
+    layers = [random_layer(seed, inputs=inputs) for seed in range(8)]
     without, swept = (
         [distortion(layer, round_layer(layer, first_costs(), tradeoff=0.0, sweeps=sweeps)) for layer in layers]
-        for sweeps in (0, 3)
+        for sweeps in (0, 1)
     )
     assert sum(swept) < sum(without)
     assert all(after <= before + 1e-9 for before, after in zip(without, swept, strict=True))
 
 
 def test_inputs_that_vary_apart_are_rounded_each_alone() -> None:
-    layer = dataclasses.replace(random_layer(1), moments=np.eye(36))
+    layer = dataclasses.replace(random_layer(1), covariance=Covariance(matrix=np.eye(36)))
     symbols = round_layer(layer, first_costs(), tradeoff=0.0)
     assert np.array_equal(symbols, np.rint(layer.weights / layer.steps[:, None]))
 
@@ -79,11 +81,42 @@ def test_an_output_that_matters_more_is_rounded_more_truly() -> None:
     assert np.abs(symbols[0]).sum() < np.abs(symbols[1]).sum()
 
 
-def test_the_factors_are_those_of_the_inverse_moments() -> None:
-    moments = random_layer(3).moments
-    factors = feedback_factors(moments)
-    assert np.allclose(factors.T @ factors @ moments, np.eye(len(moments)), atol=1e-6)
-    assert np.allclose(factors, np.triu(factors))
+@given(st.integers(0, 10**6), st.integers(1, 40))
+@settings(max_examples=20, deadline=None)
+def test_a_covariance_is_the_square_of_its_factor_and_divides(seed: int, columns: int) -> None:
+    covariance = random_layer(seed, inputs=columns, area=1).covariance
+    assert np.allclose(covariance.factor @ covariance.factor.T, covariance.matrix)
+    assert np.array_equal(covariance.factor, np.triu(covariance.factor))
+    rows = np.random.default_rng(seed).normal(size=(3, columns))
+    assert np.allclose(covariance.divided(rows) @ covariance.matrix, rows)
+
+
+def by_the_inverse(layer: Layer) -> np.ndarray:
+    """The feedback as it was published: by the factor of the moments' inverse, a column at a time."""
+    inverse = np.linalg.cholesky(np.linalg.inv(layer.covariance.matrix)).T
+    left, symbols = layer.weights.copy(), np.zeros(layer.weights.shape)
+    for column in range(left.shape[1]):
+        symbols[:, column] = np.rint(left[:, column] / layer.steps)
+        error = (left[:, column] - symbols[:, column] * layer.steps) / inverse[column, column]
+        left[:, column:] -= error[:, None] * inverse[column, column:]
+    return symbols
+
+
+@pytest.mark.parametrize("inputs", [4, 15, 16])  # 36 columns, 135 and 144: in one block of 64, and in three
+def test_errors_are_fed_back_as_by_the_factor_of_the_inverse(inputs: int) -> None:
+    layer = random_layer(inputs, inputs=inputs)
+    assert np.array_equal(round_layer(layer, first_costs(), tradeoff=0.0, sweeps=0), by_the_inverse(layer))
+
+
+def test_after_enough_sweeps_no_symbol_alone_can_be_bettered() -> None:
+    layer = random_layer(0, rows=2, inputs=15)
+    symbols = round_layer(layer, first_costs(), tradeoff=0.0, sweeps=100)
+    least = distortion(layer, symbols)
+    for place in np.ndindex(symbols.shape):
+        for move in (-1, 1):
+            other = symbols.copy()
+            other[place] += move
+            assert distortion(layer, other) >= least - 1e-9
 
 
 def test_prices_fall_for_what_was_counted_and_are_those_of_a_distribution() -> None:

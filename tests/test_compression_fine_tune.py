@@ -1,23 +1,29 @@
 """Training on: from the given weights, taught by the original, resumable, and the same for the same seed."""
 
 import dataclasses
+import errno
+import os
+import signal
 
 import pytest
 import torch
 from small_trainings import RECIPE, SPEC
 
-from resfit.compression.fine_tune import FINE_TUNING, fine_tune, named, recipe_for
+from resfit.compression.fine_tune import FINE_TUNING, fine_tune, recipe_for
 from resfit.compression.prune import prune, prune_to, pruned_start
 from resfit.compression.sparsify import keep_zeros, sparsify
 from resfit.data.dataset import ArrayDataset, Splits
+from resfit.data.labels import LabelMismatch, match_splits
 from resfit.data.sources import open_data
 from resfit.errors import UsageError
 from resfit.measure.macs import macs
 from resfit.model.fold import fold
 from resfit.model.model import weights_sha256
 from resfit.nn.architectures import architecture
+from resfit.training.checkpoint import CheckpointLost
 from resfit.training.events import StepDone
 from resfit.training.loop import train
+from resfit.training.surroundings import Interrupted, TrainingDiverged
 
 FAST = dataclasses.replace(FINE_TUNING, precision="fp32", memory_format="channels_last", compile="eager", batch_size=64)
 
@@ -125,8 +131,52 @@ def test_numbered_classes_take_the_data_s_names(original, digits):
     )
     tuned = fine_tune(original, splits, epochs=1, teacher=original, threads=1, recipe=FAST)
     assert tuned.labels == labels
-    with pytest.raises(UsageError, match="others"):
-        named(dataclasses.replace(original, labels=tuple("abcdefghij")), splits)
+    with pytest.raises(LabelMismatch, match="does not know"):
+        fine_tune(dataclasses.replace(original, labels=tuple("abcdefghij")), splits, epochs=1)
+
+
+def test_classes_in_another_order_are_matched_by_name(original, smaller, digits):
+    turned = tuple(reversed(digits.labels))
+    weights = dict(smaller.weights) | {name: smaller.weights[name].flip(0) for name in ("fc.weight", "fc.bias")}
+    data = {"split_seed": 3}
+    model = dataclasses.replace(
+        smaller, labels=turned, weights=weights, provenance=dataclasses.replace(smaller.provenance, data=data)
+    )
+    tuned = fine_tune(model, digits, epochs=3, teacher=original, threads=1, recipe=FAST)
+    assert tuned.labels == turned
+    assert _accuracy(tuned, match_splits(digits, turned)) > _accuracy(smaller, digits) + 0.05
+    assert tuned.provenance.data["split_seed"] == 3
+
+
+def _stopped(kind, *arguments, **options):
+    with pytest.raises(kind) as stopped:
+        fine_tune(*arguments, epochs=2, threads=1, **options)
+    assert "train --resume" not in str(stopped.value)
+    assert "--lr" not in str(stopped.value)
+    return stopped.value
+
+
+def test_what_stops_it_names_a_way_out_that_there_is(smaller, digits, tmp_path, monkeypatch):
+    def press(event):
+        if isinstance(event, StepDone) and event.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted = _stopped(Interrupted, smaller, digits, recipe=FAST, folder=tmp_path / "stopped", on_event=press)
+    assert "after step 2" in interrupted.message
+    assert f"the same command goes on from there: {tmp_path / 'stopped'}" in interrupted.hint
+    assert "without a folder" in _stopped(Interrupted, smaller, digits, recipe=FAST, on_event=press).hint
+    diverged = _stopped(TrainingDiverged, smaller, digits, recipe=dataclasses.replace(FAST, lr=1000.0))
+    assert "another --seed" in diverged.hint
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("resfit.training.run.save_checkpoint", full)
+    lost = _stopped(CheckpointLost, smaller, digits, recipe=FAST, folder=tmp_path / "full")
+    assert lost.hint == "make room, and the same command starts it again"
+    later = _stopped(CheckpointLost, smaller, digits, recipe=FAST, folder=tmp_path / "stopped")
+    assert lost.message != later.message
+    assert later.hint == "make room, and the same command goes on from step 2"
 
 
 def test_images_of_another_kind_are_refused(smaller, digits):

@@ -110,6 +110,19 @@ def test_statistics_are_those_of_the_images():
     assert with_statistics(bare, pictures) is bare
 
 
+def test_statistics_weigh_images_alike_and_do_without_a_batch_of_one():
+    """One image after a full batch, which has maps of one pixel."""
+    model = random_model(WIDE, side=2)
+    pictures = np.full((65, 2, 2, 3), 30, np.uint8)
+    pictures[-1] = 255
+    measured = with_statistics(model, pictures).weights
+    inputs = torch.from_numpy((pictures / 255 - np.array(model.preprocessing.mean)) / np.array(model.preprocessing.std))
+    written = torch.nn.functional.conv2d(inputs.permute(0, 3, 1, 2).float(), model.weights["conv1.weight"], padding=1)
+    expected = written.mean((0, 2, 3))
+    one = written[-1].mean((1, 2))
+    assert ((measured["bn1.running_mean"] - expected).abs() < 0.02 * (one - expected).abs() + 1e-5).all()
+
+
 def test_what_cannot_be_is_said_with_what_can():
     model = random_model(WIDE)
     with pytest.raises(BudgetNotMet, match=r"cannot cost 1000 times less: \d+\.\d\d times is the most") as caught:

@@ -47,13 +47,15 @@ def test_training_wins_back_what_rounding_lost(digits: Splits, trained: Model) -
     again = train_rounded(
         trained, rounded, digits, tradeoff=4e-5, epochs=8, teacher=trained, seed=0, threads=1, recipe=recipe_of(8)
     )
-    reference = Reference(trained, Selection(pictures=digits.validation.images[:]))
+    reference = Reference(trained, Selection(pictures=digits.validation.images[:], targets=digits.validation.targets))
     before, after = (reference.agreement(each).divergence for each in (rounded, again))
     assert after < 0.75 * before
     for name in ("conv1.weight", "layer2.0.conv2.weight", "fc.weight"):
         encoding = again.encodings[name]
         assert isinstance(encoding, Grid)
         assert holds(encoding, again.weights[name].numpy())
+    assert again.provenance.recipe == trained.provenance.recipe
+    assert again.provenance.notes[-1].startswith("trained on for 8 epochs")
     stored = rate_distortion(again, images, tradeoff=0.0, seed=0, keep_steps=True)
     assert "conv1.bias" in stored.encodings
     assert reference.agreement(stored).divergence < 0.75 * before

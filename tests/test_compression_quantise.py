@@ -7,7 +7,8 @@ import pytest
 import torch
 from random_models import TINY, random_images, random_model
 
-from resfit.compression.quantise import calibrate, dequantised, quantise, weight_encodings
+from resfit.compression.quantise import calibrate, quantise, weight_encodings
+from resfit.compression.weight_grids import dequantised
 from resfit.engines.artifact import build, open_session
 from resfit.engines.quantisation import activation_grid, quantised_tensors
 from resfit.engines.torch import model_session

@@ -1,6 +1,7 @@
 """Rounding whole networks: fewer bytes for more divergence, every kind of network, nothing by chance."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_compression_side_by_side import SPECS, TINY, some_images, tiny_model
+from test_compression_side_by_side import SPECS, TINY, reference_of, some_images, tiny_model
+from torch import Tensor, nn
 
-from resfit.compression.agreement import Reference, Selection, logits_of
+from resfit.compression.agreement import logits_of
 from resfit.compression.rate_distortion import bits_for, few_mantissa_bits, rate_distortion
-from resfit.compression.sensitivity import output_sensitivity
+from resfit.compression.sensitivity import LEAST_SHARE, answers_at, output_sensitivity
 from resfit.compression.side_by_side import normalised
 from resfit.compression.small_tensors import rounded_small_tensors
 from resfit.compression.weight_grids import as_halves, on_grids
@@ -22,6 +24,7 @@ from resfit.model.container import load_container, save_container
 from resfit.model.encoding import Float, Grid, holds
 from resfit.model.fold import fold
 from resfit.model.model import Model, weights_sha256
+from resfit.randomness import rng
 
 SMALL, LARGE = 1e-7, 1e-3
 
@@ -35,7 +38,7 @@ def test_every_kind_of_network_is_rounded_onto_grids_that_store_it(kind: str, tm
     assert {f"{name}.weight" for name in quantised_layers(small.spec)} <= set(small.encodings)
     for name, encoding in small.encodings.items():
         assert holds(encoding, small.weights[name].numpy()), name
-    agreement = Reference(model, Selection(pictures=some_images(60, seed=1))).agreement(small)
+    agreement = reference_of(model, some_images(60, seed=1)).agreement(small)
     assert agreement.divergence < 0.05
     save_container(small, tmp_path / "small.resfit")
     assert weights_sha256(load_container(tmp_path / "small.resfit")) == weights_sha256(small)
@@ -48,7 +51,7 @@ def file_bytes(model: Model, path: Path) -> int:
 
 def test_a_dearer_bit_makes_a_smaller_file_that_answers_less_alike(tmp_path: Path) -> None:
     model = tiny_model(TINY)
-    reference = Reference(model, Selection(pictures=some_images(60, seed=1)))
+    reference = reference_of(model, some_images(60, seed=1))
     rounded = [rate_distortion(model, some_images(), tradeoff=tradeoff, seed=0) for tradeoff in (SMALL, 1e-5, LARGE)]
     sizes = [file_bytes(each, tmp_path / "a.resfit") for each in rounded]
     divergences = [reference.agreement(each).divergence for each in rounded]
@@ -59,7 +62,7 @@ def test_a_dearer_bit_makes_a_smaller_file_that_answers_less_alike(tmp_path: Pat
 
 def test_it_beats_plain_grids_of_the_same_size(tmp_path: Path) -> None:
     model = tiny_model(TINY)
-    reference = Reference(model, Selection(pictures=some_images(60, seed=1)))
+    reference = reference_of(model, some_images(60, seed=1))
     plain = on_grids(model, bits=3)
     ours = rate_distortion(model, some_images(200), tradeoff=3e-6, seed=0)
     assert file_bytes(ours, tmp_path / "ours.resfit") < file_bytes(plain, tmp_path / "plain.resfit")
@@ -101,11 +104,66 @@ def test_an_output_that_changes_no_answer_is_given_few_bits() -> None:
     assert symbols[3] < 0.3 * np.median(symbols)
 
 
+@pytest.mark.parametrize("kind", SPECS)
+def test_sensitivity_is_that_of_each_layers_own_output(kind: str) -> None:
+    """Whatever follows writes in place: the gradients are those of outputs nobody touches."""
+    model, images = fold(tiny_model(SPECS[kind])), some_images()
+    module, outputs = model.module(), {}
+    for name in quantised_layers(model.spec):
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> Tensor:
+            outputs[name] = output
+            return output.clone()
+
+        module.get_submodule(name).register_forward_hook(keep)
+    logits = module(next(normalised(model, images)))
+    generator = rng(0, "drawn answers")
+    numbers = (generator.permutation(len(images)) + generator.random(len(images))) / len(images)
+    loss = nn.functional.cross_entropy(logits, answers_at(logits, numbers), reduction="sum")
+    gradients = torch.autograd.grad(loss, list(outputs.values()))
+    found = output_sensitivity(model, images, seed=0)
+    for name, gradient in zip(outputs, gradients, strict=True):
+        expected = gradient.double().square().flatten(2).sum((0, 2)) if gradient.dim() > 2 else gradient.square().sum(0)
+        largest = float(found[name].max())
+        assert np.allclose(found[name], expected / len(images), rtol=1e-4, atol=2 * LEAST_SHARE * largest), name
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_as_many_images_at_once_as_their_outputs_fit_into_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fold(tiny_model(SPECS[kind]))
+    module, elements = model.module(), []
+    for name in quantised_layers(model.spec):
+        module.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output: elements.append(output.numel())
+        )
+    with torch.inference_mode():
+        module(next(normalised(model, some_images(1))))
+    monkeypatch.setattr("resfit.compression.sensitivity.ACTIVATION_BYTES", 50.2 * 8 * sum(elements))
+    sizes: list[int] = []
+    in_batches = normalised
+
+    def counted(model: Model, images: np.ndarray, batch: int) -> Iterator[Tensor]:
+        sizes.append(batch)
+        return in_batches(model, images, batch)
+
+    monkeypatch.setattr("resfit.compression.sensitivity.normalised", counted)
+    output_sensitivity(model, some_images(), seed=0)
+    assert sizes == [50]
+
+
+@given(st.lists(st.floats(-8, 8), min_size=2, max_size=6), st.floats(0, 1, exclude_max=True))
+def test_an_answer_is_where_the_probabilities_add_up_to_its_number(logits: list[float], number: float) -> None:
+    (answer,) = answers_at(torch.tensor([logits], dtype=torch.float64), np.array([number])).tolist()
+    reached = torch.tensor(logits, dtype=torch.float64).softmax(0).cumsum(0).tolist()
+    assert number <= reached[answer] + 1e-9
+    assert answer == 0 or reached[answer - 1] < number + 1e-9
+
+
 def test_sensitivity_foretells_the_divergence_of_a_small_error() -> None:
     model = fold(tiny_model(TINY))
     images = some_images(3000)
     sensitivity = output_sensitivity(model, images, seed=0)["fc"]
-    reference = Reference(model, Selection(pictures=images))
+    reference = reference_of(model, images)
     error = 0.1
     for output in range(5):
         weights = dict(model.weights)
@@ -149,7 +207,7 @@ def test_plain_grids_hold_the_weights_and_more_bits_are_truer(bits: int) -> None
     assert holds(rounded.encodings["fc.weight"], values)
     worse = on_grids(model, bits=bits - 1) if bits > 2 else None
     if worse is not None:
-        reference = Reference(model, Selection(pictures=some_images()))
+        reference = reference_of(model, some_images())
         assert reference.agreement(rounded).divergence < reference.agreement(worse).divergence
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from resfit.compression import sharing
 from resfit.compression.sharing import best_centers, share
 from resfit.errors import UsageError
-from resfit.model.encoding import Codebook, holds
+from resfit.model.encoding import Codebook, Grid, holds
 from resfit.model.load import load
-from resfit.model.model import weights_sha256
+from resfit.model.model import Range, weights_sha256
 
 
 def squared_error(values: np.ndarray, centers: np.ndarray) -> float:
@@ -59,6 +59,27 @@ def test_a_shared_model_holds_few_weights_and_leaves_its_input_alone() -> None:
 def test_a_number_of_centers_that_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="1 shared weights"):
         share(load("resnet20"), centers=1)
+
+
+@given(st.integers(0, 200), st.integers(2, 6), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_zeros_that_are_to_be_kept_stay_zero_however_few(zeros: int, count: int, seed: int) -> None:
+    weight = torch.from_numpy(np.random.default_rng(seed).normal(1, 1, (200, 1)).astype(np.float32))
+    weight[:zeros] = 0
+    centers = sharing._centers(weight.numpy(), count, keep_zeros=True)
+    held = Codebook(centers=centers)
+    assert len(centers) <= count
+    assert not held.values(held.symbols(weight.numpy()))[:zeros].any()
+
+
+def test_what_spoke_of_the_weights_before_is_left_out() -> None:
+    model = load("resnet20", num_classes=3)
+    ranges = {"input": Range(low=-1.0, high=1.0)}
+    once = share(dataclasses.replace(model, activation_ranges=ranges), centers=8)
+    assert not once.activation_ranges
+    biased = {**once.encodings, "fc.bias": Grid(bits=8, axis=None, scales=np.ones(1))}
+    again = share(dataclasses.replace(once, encodings=biased), centers=4)
+    assert set(again.encodings) == set(once.encodings)
 
 
 def test_many_zeros_stay_zero() -> None:

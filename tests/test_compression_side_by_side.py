@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from resfit.compression.agreement import logits_of
-from resfit.compression.correction import best_bias, best_stretch, best_weights
+from resfit.compression.agreement import Reference, Selection, logits_of
+from resfit.compression.correction import best_bias, best_stretch, best_weights, damped_covariance
 from resfit.compression.moments import Moments, moments_of, output_pixels
 from resfit.compression.side_by_side import Meeting, carry, normalised
 from resfit.data.preprocessing import Preprocessing
@@ -51,6 +51,11 @@ def tiny_model(spec: ResNetSpec, seed: int = 0) -> Model:
 
 def some_images(count: int = 24, seed: int = 0, side: int = 12) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def reference_of(model: Model, images: np.ndarray) -> Reference:
+    """Every answer of the model is right."""
+    return Reference(model, Selection(pictures=images, targets=logits_of(model, images).argmax(1).numpy()))
 
 
 @pytest.mark.parametrize("kind", SPECS)
@@ -133,8 +138,10 @@ def meeting_of(kind: str, name: str, *, noise: float = 0.0) -> tuple[Model, Meet
     [("zero_pad", "layer2.0.conv1"), ("projection", "layer2.0.downsample.0"), ("groups", "layer1.0.conv2"),
      ("zero_pad", "fc")],
 )  # fmt: skip
-def test_moments_tell_what_the_layer_gives(kind: str, name: str) -> None:
+@pytest.mark.parametrize("samples", [10**6, 240])  # all pixels, and ten of each image
+def test_moments_tell_what_the_layer_gives(kind: str, name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the layer's own weights, targets times inputs follow from the inputs' moments alone."""
+    monkeypatch.setattr("resfit.compression.moments.SAMPLES", samples)
     model, meeting = meeting_of(kind, name)
     found = moments_of(meeting, np.random.default_rng(0))
     weight = model.weights[f"{name}.weight"].flatten(1).double().numpy()
@@ -152,17 +159,17 @@ def test_corrections_find_the_weights_the_factor_and_the_bias_that_fit_best() ->
     targets = inputs @ weights.T * 1.3 + 2
     rows = np.hstack([inputs, np.ones((4000, 1))])
     moments = Moments(inputs=rows.T @ rows / 4000, targets=targets.T @ rows / 4000)
-    assert np.allclose(best_weights(weights, moments), 1.3 * weights, atol=1e-2)
-    assert np.allclose(best_stretch(weights, moments), 1.3, atol=1e-2)
+    assert np.allclose(best_weights(weights, moments, damped_covariance(moments)), 1.3 * weights, atol=1e-2)
+    assert np.allclose(best_stretch(weights, moments, damped_covariance(moments)), 1.3, atol=1e-2)
     assert np.allclose(best_bias(1.3 * weights, moments), 2)
-    assert np.allclose(best_stretch(np.zeros((3, 5)), moments), 1)
+    assert np.allclose(best_stretch(np.zeros((3, 5)), moments, damped_covariance(moments)), 1)
 
 
 def test_least_squares_makes_good_what_earlier_layers_lost() -> None:
     model, meeting = meeting_of("projection", "layer2.1.conv1", noise=0.1)
     (moments,) = moments_of(meeting, np.random.default_rng(0))
     own = model.weights["layer2.1.conv1.weight"].flatten(1).double().numpy()
-    better = best_weights(own, moments)
+    better = best_weights(own, moments, damped_covariance(moments))
 
     def error(weight: np.ndarray) -> float:
         bias = best_bias(weight, moments)

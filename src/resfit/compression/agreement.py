@@ -7,7 +7,7 @@ part of the answers lost on blends is lost on new images. Part of the allowed dr
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,15 @@ MARGIN = 0.25  # of the allowed drop, kept back: at a fifth, one of six promises
 class Agreement:
     """How far a model's answers are from the original's. divergence: nats, mean over the images.
 
-    right: the original's answers that are; lost: how many fewer are now; None without labels. copies: of each image,
-    moved otherwise, among `images`. new: to the original; else they are blends of images that it knows.
+    right: the original's answers that are; lost: how many fewer are now. copies: of each image, moved otherwise, among
+    `images`. new: to the original; else they are blends of images that it knows.
     """
 
     images: int
     disagreements: int
     divergence: float
-    right: int | None = None
-    lost: int | None = None
+    right: int
+    lost: int
     copies: int = 1
     new: bool = True
 
@@ -49,14 +49,11 @@ class Agreement:
 
         On new images the lesser of two cautious estimates: by answers that differ, by labels with one standard error.
         """
-        by_disagreement = DIFFERING_SHARE * self.disagreement
-        if self.lost is None:
-            return by_disagreement
         if not self.new and self.right:
             part = self.lost / self.right
             return 100 * part * (BLENDED_SHARE + (1 - BLENDED_SHARE) * max(part, 0))  # who loses all loses all
         error = 100 * math.sqrt(self.disagreements * self.copies) / self.images
-        return min(by_disagreement, 100 * self.lost / self.images + error)
+        return min(DIFFERING_SHARE * self.disagreement, 100 * self.lost / self.images + error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -76,10 +73,10 @@ class Selection:
     """
 
     pictures: Images
-    targets: np.ndarray | None = None
+    targets: np.ndarray
     copies: int = 1
     new: bool = True
-    told: str = field(default="")
+    told: str = ""
 
 
 class Reference:
@@ -94,17 +91,14 @@ class Reference:
         logits, selection = logits_of(model, self._selection.pictures), self._selection
         ours, theirs = (each.double().log_softmax(1) for each in (logits, self._logits))
         answers, before = (each.argmax(1) for each in (logits, self._logits))
-        right = lost = None
-        if selection.targets is not None:
-            targets = torch.from_numpy(selection.targets)
-            right = int((before == targets).sum())
-            lost = right - int((answers == targets).sum())
+        targets = torch.from_numpy(selection.targets)
+        right, still = (int((each == targets).sum()) for each in (before, answers))
         return Agreement(
             images=len(logits),
             disagreements=int((answers != before).sum()),
             divergence=float((theirs.exp() * (theirs - ours)).sum(1).mean()),
             right=right,
-            lost=lost,
+            lost=right - still,
             copies=selection.copies,
             new=selection.new,
         )

@@ -34,7 +34,7 @@ def chosen(
             raise BudgetNotMet(
                 f"the network cannot cost {speedup:g} times less: {reached:.2f} times is the most, at widths that are "
                 f"multiples of {multiple}",
-                hint="ask for less, or give a smaller multiple",
+                hint="ask for less",
             )
     allocation.give_back(most)
     return allocation.removed()

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from resfit.compression.covariance import Covariance, product
 from resfit.compression.moments import Moments
 
 Array = np.ndarray
@@ -11,27 +12,28 @@ ROUNDING = 1e-6  # of their mean square: what float32 sums may be wrong by
 MOST_STRETCH = 2.0
 
 
-def damped_covariance(moments: Moments) -> Array:
-    """The inputs' covariance, float64 (inputs, inputs), made positive definite."""
-    covariance = moments.covariance
-    variance, square = np.diag(covariance).mean(), np.diag(moments.inputs)[:-1].mean()
-    added = DAMPING * max(variance, 0.0) + ROUNDING * square
-    return covariance + np.eye(len(covariance)) * (added if added > 0 else 1.0)
+def damped_covariance(moments: Moments) -> Covariance:
+    """The inputs' covariance, made positive definite."""
+    matrix = moments.covariance
+    variance, square = np.diag(matrix).mean(), np.diag(moments.inputs)[:-1].mean()
+    added = float(DAMPING * max(variance, 0.0) + ROUNDING * square) or 1.0
+    matrix[np.diag_indices_from(matrix)] += added
+    return Covariance(matrix=matrix, damping=added)
 
 
-def best_weights(weights: Array, moments: Moments) -> Array:
+def best_weights(weights: Array, moments: Moments, covariance: Covariance) -> Array:
     """Float weights (outputs, inputs) that bring the layer nearest to its targets, drawn to the present ones.
 
-    They differ from the present ones where the copy reads other inputs than the original did.
+    They differ from the present ones where the copy reads other inputs than the original did. covariance: the
+    moments', damped; the damping is what draws.
     """
-    lacking = moments.target_covariance - weights @ moments.covariance
-    return weights + np.linalg.solve(damped_covariance(moments), lacking.T).T
+    return covariance.divided(moments.target_covariance + covariance.damping * weights)
 
 
-def best_stretch(values: Array, moments: Moments) -> Array:
+def best_stretch(values: Array, moments: Moments, covariance: Covariance) -> Array:
     """The factor for each output's rounded weights, float64 (outputs,), that brings it nearest to its target."""
     towards = (values * moments.target_covariance).sum(axis=1)
-    size = ((values @ damped_covariance(moments)) * values).sum(axis=1)
+    size = (product(values, covariance.matrix) * values).sum(axis=1)
     factors = np.divide(towards, size, out=np.ones_like(size), where=size > 0)
     return np.clip(factors, 1 / MOST_STRETCH, MOST_STRETCH)
 

@@ -1,17 +1,21 @@
 """Training on after a network was made smaller, taught by what it was before."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from resfit.data.dataset import Splits
+from resfit.data.labels import match_splits, mere_numbers
 from resfit.errors import UsageError
 from resfit.model.model import Model
 from resfit.nn.spec import ResNetSpec
-from resfit.training.checkpoint import checkpoint_files
+from resfit.training.checkpoint import CheckpointLost, checkpoint_files, last_step
 from resfit.training.distillation import Teacher
 from resfit.training.events import Subscriber
 from resfit.training.loop import train
 from resfit.training.recipe import FULL_RATE_WIDTH, Recipe
+from resfit.training.surroundings import Interrupted, TrainingDiverged
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
@@ -55,7 +59,8 @@ def fine_tune(
         of the loss is 0 without a teacher.
     folder: receives the training's files; with `resume` a training that lies there goes on, and a finished one is
         read back. UsageError where it is another's.
-    Classes that are mere numbers take the names of the data's. Same input, same seed and threads: same weights.
+    Classes are matched by name: the result knows those of the model, and mere numbers take the names of the data's.
+    LabelMismatch for data with others. Same input, same seed and threads: same weights.
     """
     if epochs == 0:
         return model
@@ -66,7 +71,7 @@ def fine_tune(
         chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None)
     if transform is not None:  # what replaces weights is not compiled
         chosen = dataclasses.replace(chosen, compile="eager")
-    model = named(model, splits)
+    splits = match_splits(splits, model.labels)
     if model.preprocessing != splits.preprocessing:
         raise UsageError(
             "the images are not as the model takes them: of another size, or normalised otherwise",
@@ -74,39 +79,52 @@ def fine_tune(
         )
     instructor = None
     if teacher is not None:
-        instructor = Teacher(named(teacher, splits), preprocessing=splits.preprocessing, labels=splits.labels)
-    result = train(
-        model.spec,
-        splits,
-        chosen,
-        folder=folder,
-        on_event=on_event,
-        init_weights=model.weights,
-        teacher=instructor,
-        rules=WeightRules(project=project, transform=transform),
-        resume=resume and folder is not None and bool(checkpoint_files(folder)),
+        instructor = Teacher(_named(teacher, splits), preprocessing=splits.preprocessing, labels=splits.labels)
+    with _ways_out(folder):
+        result = train(
+            model.spec,
+            splits,
+            chosen,
+            folder=folder,
+            on_event=on_event,
+            init_weights=model.weights,
+            teacher=instructor,
+            rules=WeightRules(project=project, transform=transform),
+            resume=resume and folder is not None and bool(checkpoint_files(folder)),
+        )
+    provenance = dataclasses.replace(
+        result.model.provenance,
+        source=model.provenance.source,
+        data={**(model.provenance.data or {}), **(result.model.provenance.data or {})},
+        notes=(*model.provenance.notes, _told(epochs, result.recipe, teacher)),
     )
-    return dataclasses.replace(
-        result.model,
-        provenance=dataclasses.replace(
-            result.model.provenance,
-            source=model.provenance.source,
-            notes=(*model.provenance.notes, _told(epochs, result.recipe, teacher)),
-        ),
-    )
+    return dataclasses.replace(result.model, provenance=provenance)
 
 
-def named(model: Model, splits: Splits) -> Model:
-    """The model with the data's class names in place of mere numbers; UsageError where the classes are others."""
-    labels = splits.labels
-    if model.labels == labels:
-        return model
-    if model.labels == tuple(map(str, range(len(labels)))):
-        return dataclasses.replace(model, labels=labels)
-    raise UsageError(
-        f"the model knows {len(model.labels)} classes, and the data has {len(labels)} others",
-        hint="compress a model with images of the classes it was trained on",
-    )
+def _named(teacher: Model, splits: Splits) -> Model:
+    """The teacher with the names that its classes have here, where they are mere numbers."""
+    numbered = mere_numbers(teacher.labels) and set(teacher.labels) != set(splits.labels)
+    if numbered and len(teacher.labels) == len(splits.labels):
+        return dataclasses.replace(teacher, labels=splits.labels)
+    return teacher
+
+
+@contextmanager
+def _ways_out(folder: Path | None) -> Iterator[None]:
+    """What stops a training, with the way out of a compression, which has neither `train --resume` nor `--lr`."""
+    try:
+        yield
+    except TrainingDiverged as error:
+        raise TrainingDiverged(
+            error.message, hint="choose another --seed, ask for a smaller step, or do without --epochs"
+        ) from error
+    except Interrupted as error:
+        hint = error.hint if folder is None else f"the same command goes on from there: {folder} keeps what it needs"
+        raise Interrupted(error.message, hint=hint) from error
+    except CheckpointLost as error:
+        step = None if folder is None else last_step(folder)
+        way_out = "starts it again" if step is None else f"goes on from step {step}"
+        raise CheckpointLost(error.message, hint=f"make room, and the same command {way_out}") from error
 
 
 def _told(epochs: int, recipe: Recipe, teacher: Model | None) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from resfit.compression.couplings import Wire, couplings, wires
+from resfit.compression.sensitivity import answers_at
 from resfit.data.images import Images
 from resfit.errors import UsageError, nearest
 from resfit.model.model import Model
@@ -82,7 +83,8 @@ def _taylor(model: Model, images: Images, found: Mapping[str, Wire], scores: np.
     for start in range(0, len(chosen), size):
         answers = module(input_layer(chosen[start : start + size])) / TEMPERATURE
         module.zero_grad()
-        functional.cross_entropy(answers, _drawn(answers, draws), reduction="sum").backward()
+        drawn = answers_at(answers, draws.random(len(answers)))
+        functional.cross_entropy(answers, drawn, reduction="sum").backward()
         slopes = np.zeros_like(scores)
         for name, wire in found.items():
             if isinstance(wire.operation, layout.Convolution | layout.Linear):
@@ -91,10 +93,3 @@ def _taylor(model: Model, images: Images, found: Mapping[str, Wire], scores: np.
                 np.add.at(slopes, list(wire.reads), _by_pair(wire, weight.detach() * weight.grad).sum(0))
         scores += np.square(slopes) / len(chosen)
     return scores
-
-
-def _drawn(answers: Tensor, draws: np.random.Generator) -> Tensor:
-    """A label an image, int64 (N,), each as likely as the answers say."""
-    reached = answers.detach().double().softmax(1).cumsum(1).numpy()
-    labels = (reached < draws.random((len(reached), 1))).sum(1)
-    return torch.from_numpy(np.minimum(labels, reached.shape[1] - 1))

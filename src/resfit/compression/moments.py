@@ -58,7 +58,7 @@ def moments_of(meeting: Meeting, generator: np.random.Generator) -> list[Moments
             else:
                 sums[group] = (sums[group][0] + squares, sums[group][1] + products)
         count += len(patches)
-    return [Moments(inputs=a.numpy() / count, targets=b.numpy() / count) for a, b in sums]
+    return [Moments(inputs=a.div_(count).numpy(), targets=b.div_(count).numpy()) for a, b in sums]
 
 
 def output_pixels(meeting: Meeting) -> int:
@@ -80,21 +80,27 @@ def _samples(meeting: Meeting, generator: np.random.Generator) -> Iterator[tuple
         for start in range(0, len(batch), size):
             some = slice(start, start + size)
             chosen = torch.from_numpy(np.sort(generator.choice(pixels, kept, replace=False)))
-            patches = _patches(meeting.operation, batch[some])[:, :, chosen]
-            yield _rows(patches), _rows(wanted[some].flatten(2)[:, :, chosen])
+            outputs = wanted[some].flatten(2)[:, :, chosen]
+            yield (
+                _patches(meeting.operation, batch[some], chosen, wanted.shape[3]),
+                outputs.permute(0, 2, 1).flatten(0, 1),
+            )
 
 
 def _area(operation: WeightLayer) -> int:
     return operation.kernel**2 if isinstance(operation, layout.Convolution) else 1
 
 
-def _patches(operation: WeightLayer, batch: Tensor) -> Tensor:
-    """What the kernel reads at each output pixel: (N, inputs, pixels), in the order of the weights."""
+def _patches(operation: WeightLayer, batch: Tensor, chosen: Tensor, width: int) -> Tensor:
+    """What the kernel reads at the chosen pixels of an output map of this width: (N pixels, inputs).
+
+    Inputs are in the order of the weights. Gathered: to unfold whole maps, of which few pixels are chosen, takes long.
+    """
     assert isinstance(operation, layout.Convolution)
-    if operation.kernel == 1:
-        return batch[:, :, :: operation.stride, :: operation.stride].flatten(2)
-    return torch.nn.functional.unfold(batch, operation.kernel, padding=operation.kernel // 2, stride=operation.stride)
-
-
-def _rows(values: Tensor) -> Tensor:
-    return values.permute(0, 2, 1).flatten(0, 1)
+    side = operation.kernel
+    padded = torch.nn.functional.pad(batch, (side // 2,) * 4)
+    images, channels, _, row = padded.shape
+    corners = (chosen // width * row + chosen % width) * operation.stride
+    window = (torch.arange(side)[:, None] * row + torch.arange(side)).flatten()
+    read = padded.reshape(images * channels, -1).index_select(1, (corners[:, None] + window).flatten())
+    return read.reshape(images, channels, len(chosen), -1).permute(0, 2, 1, 3).reshape(images * len(chosen), -1)

@@ -47,9 +47,9 @@ class Points:
         """The point of these settings: as it was measured before, or made, written, read back and measured."""
         key = hashlib.sha256(json.dumps([self._codec, settings], sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{key}.resfit"
-        for point in self.tried:
-            if point.path == path:
-                return point
+        for earlier in self.tried:
+            if earlier.path == path:
+                return earlier
         point = self._again(key, path, settings)
         if point is None:
             save_container(make(), path, codec=self._codec)

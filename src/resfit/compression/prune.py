@@ -66,16 +66,14 @@ def prune_to(
     speedup: float | None = None,
     sparsity: float | None = None,
     epochs: int,
-    teacher: Model | None = None,
     kind: Importance = "taylor",
     multiple: int = 8,
     seed: int = 0,
     threads: int | None = None,
     folder: Path | None = None,
     on_event: Subscriber | None = None,
-    resume: bool = True,
 ) -> Model:
-    """The model pruned and trained on for so many epochs, taught by the model it was (or by `teacher`).
+    """The model pruned and trained on for so many epochs, taught by the model it was.
 
     speedup: by removing channels; sparsity: then by setting single weights to zero, which stay so; None is not.
     Only training images are looked at, and validation images measured. See `pruned_start`, `sparsify`, `fine_tune`.
@@ -90,7 +88,6 @@ def prune_to(
             multiple=multiple,
             seed=seed,
             folder=folder,
-            resume=resume,
         )
     if sparsity is not None:
         smaller = sparsify(smaller, sparsity=sparsity)
@@ -98,13 +95,12 @@ def prune_to(
         smaller,
         splits,
         epochs=epochs,
-        teacher=teacher or model,
+        teacher=model,
         seed=seed,
         threads=threads,
         folder=folder,
         project=None if sparsity is None else keep_zeros(smaller),
         on_event=on_event,
-        resume=resume,
     )
 
 
@@ -148,13 +144,12 @@ def with_statistics(model: Model, images: Images, *, seed: int = 0) -> Model:
         return model
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches
+        norm.momentum = None  # a plain mean over batches, which are therefore about equal
         norm.train()
-    order = rng(seed, "statistics").permutation(len(images))[:STATISTICS_IMAGES]
-    selected = images[np.sort(order)]
+    order = np.sort(rng(seed, "statistics").permutation(len(images))[:STATISTICS_IMAGES])
     input_layer = InputLayer(model.preprocessing, "contiguous")
-    for start in range(0, len(selected), STATISTICS_BATCH):
-        module(input_layer(selected[start : start + STATISTICS_BATCH]))
+    for places in np.array_split(order, -(-len(order) // STATISTICS_BATCH)):
+        module(input_layer(images[places]))
     measured = {
         name: tensor for name, tensor in module.state_dict().items() if name.endswith(("running_mean", "running_var"))
     }

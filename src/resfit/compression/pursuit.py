@@ -30,32 +30,33 @@ def pursue(
 ) -> Outcome:
     """Try points of a model, then choose among them.
 
-    images: uint8 (N, H, W, C) of training images, to calibrate on. bits: a weight, in place of the fewest that do.
-    training: of the rounded weights; None is none. keep_zeros: weights that are zero stay so.
+    images: uint8 (N, H, W, C) of training images, to calibrate on. bits: a weight, in place of the fewest that do,
+    for quantise and share. training: of the rounded weights, for auto; None is none. keep_zeros: weights that are zero
+    stay so.
     """
     if method in ("code", "prune"):
         once(points, method, lambda: model)
     elif method in ("fp16", "bf16"):
         once(points, method, lambda: as_halves(model, kind=method))
-    elif method == "auto" and bits is None:
+    elif method == "auto":
         curve = Curve(model, images, seed=seed, points=points, keep_zeros=keep_zeros)
         if training is None:
             curve.try_for(wish)
         else:
             trained_points(curve, wish, training)
     else:
-        step = "share" if method == "share" else "quantise"
-        _ladder(model, step, BITS if bits is None else (bits,), points, wish)
+        _ladder(model, method, BITS if bits is None else (bits,), points, wish, keep_zeros)
     return outcome(points.tried, wish)
 
 
-def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wish: Wish) -> None:
+def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wish: Wish, keep_zeros: bool) -> None:
     """From few bits to many, until the answers are true enough."""
     for bits in ladder:
-        point = points.point({"step": step, "bits": bits}, functools.partial(_of_bits, model, step, bits))
+        point = points.point({"step": step, "bits": bits}, functools.partial(_of_bits, model, step, bits, keep_zeros))
         if wish.max_drop is not None and wish.drop_holds(point):
             return
 
 
-def _of_bits(model: Model, step: str, bits: int) -> Model:
-    return share(model, centers=2**bits) if step == "share" else on_grids(model, bits=bits)
+def _of_bits(model: Model, step: str, bits: int, keep_zeros: bool) -> Model:
+    """Grids hold zero in any case."""
+    return share(model, centers=2**bits, keep_zeros=keep_zeros) if step == "share" else on_grids(model, bits=bits)

@@ -113,7 +113,9 @@ def train_rounded(
         recipe=recipe or (IN_SYMBOLS if begun.spec.norm == "batch" else OTHER_NORMS),
         on_event=on_event,
     )
-    return _on_folded_grids(trained, lattices)
+    origin = rounded.provenance  # a small file has no room for a second recipe: a note tells of this training
+    provenance = dataclasses.replace(trained.provenance, recipe=origin.recipe, data=origin.data)
+    return _on_folded_grids(dataclasses.replace(trained, provenance=provenance), lattices)
 
 
 def _lattices(rounded: Model, price: float) -> dict[str, _Lattice]:

@@ -2,17 +2,19 @@
 
 import bisect
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resfit.compression.side_by_side import normalised
+from resfit.compression.weight_grids import dequantised, largest_grid
 from resfit.data.images import Images
 from resfit.engines.quantisation import activation_grid, quantised_layers, quantised_tensors
 from resfit.errors import UsageError
 from resfit.measure.macs import macs
-from resfit.model.encoding import Encoding, Grid
+from resfit.model.encoding import Encoding
 from resfit.model.fold import fold
 from resfit.model.model import Model, Range
 from resfit.randomness import rng
@@ -20,10 +22,9 @@ from resfit.randomness import rng
 CALIBRATION_IMAGES = 256
 SENSITIVITY_IMAGES, LEAST_SENSITIVITY_IMAGES = 128, 8
 SENSITIVITY_MACS = 64_000_000_000  # of a group's images together: a few seconds
-BATCH = 64
+BITS = 8
 MIN_AGREEMENT = 0.95
 MAX_GROUPS = 64  # parts whose sensitivity is measured one by one; larger networks take neighbours together
-LEAST_SCALE = 2.0**-16  # of the layer's largest: a dead channel's bias must still fit 32 bits of its scale
 
 
 def quantise(model: Model, images: Images, *, seed: int = 0, min_agreement: float = MIN_AGREEMENT) -> Model:
@@ -55,7 +56,8 @@ def quantise(model: Model, images: Images, *, seed: int = 0, min_agreement: floa
 
 def weight_encodings(model: Model) -> dict[str, Encoding]:
     """A symmetric 8-bit grid by output channel for each convolution and the classifier, by weight name."""
-    return {f"{name}.weight": _encoding(model.weights[f"{name}.weight"]) for name in quantised_layers(model.spec)}
+    names = [f"{name}.weight" for name in quantised_layers(model.spec)]
+    return {name: largest_grid(model.weights[name].detach().float().numpy(), BITS) for name in names}
 
 
 def calibrate(model: Model, images: Images) -> tuple[dict[str, Range], Tensor]:
@@ -70,12 +72,6 @@ def calibrate(model: Model, images: Images) -> tuple[dict[str, Range], Tensor]:
 
     logits = _logits(model.module(), model, images, quantised_tensors(model.spec), observe)
     return {name: Range(low=lows[name], high=highs[name]) for name in lows}, logits
-
-
-def dequantised(weight: Tensor, encoding: Encoding) -> Tensor:
-    """The weights on their grid, as floats."""
-    array = weight.detach().float().numpy()
-    return torch.from_numpy(encoding.values(encoding.symbols(array)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,13 +92,6 @@ class _Parts:
             weights={name: encoding for name, encoding in self.weights.items() if name in names},
             ranges={name: values for name, values in self.ranges.items() if name in names},
         )
-
-
-def _encoding(weight: Tensor) -> Grid:
-    largest = weight.detach().abs().flatten(1).amax(1).double().numpy()
-    scales = np.maximum(largest, largest.max() * LEAST_SCALE) / 127
-    scales[scales == 0] = 1.0
-    return Grid(bits=8, axis=0, scales=scales.astype(np.float32))
 
 
 def _encoded(folded: Model, parts: _Parts, float_parts: Collection[str]) -> Model:
@@ -188,19 +177,9 @@ def _logits(
     ]
     with torch.inference_mode():
         logits = []
-        for batch in _normalised(model, images):
+        for batch in normalised(model, images):
             replaced = hook("input", batch) if "input" in names else None
             logits.append(module(batch if replaced is None else replaced))
     for handle in handles:
         handle.remove()
     return torch.cat(logits)
-
-
-def _normalised(model: Model, images: Images) -> Iterator[Tensor]:
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-        for values in (model.preprocessing.mean, model.preprocessing.std)
-    )
-    for start in range(0, len(images), BATCH):
-        batch = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2).float()
-        yield ((batch / 255 - mean) / std).contiguous()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from resfit.compression.correction import best_bias, best_stretch, best_weights, damped_covariance
-from resfit.compression.error_feedback import Layer, expected_magnitudes, feedback_factors, round_layer
+from resfit.compression.error_feedback import Layer, expected_magnitudes, round_layer
 from resfit.compression.moments import Moments, moments_of
 from resfit.compression.moved_images import blended
 from resfit.compression.sensitivity import output_sensitivity
@@ -119,18 +119,18 @@ class _Rounding:
             moments = _without_means(moments)
         covariance = damped_covariance(moments)
         if steps is None:
-            spread = float(np.exp(-2 * np.log(np.diag(feedback_factors(covariance))).mean()))
+            spread = float(np.exp(2 * np.log(np.diag(covariance.factor)).mean()))
             steps = few_mantissa_bits(np.sqrt(STEP_FACTOR * self.tradeoff / (sensitivity * spread)))
         layer = Layer(
-            weights=best_weights(weights, moments),
-            moments=covariance,
+            weights=best_weights(weights, moments, covariance),
+            covariance=covariance,
             sensitivity=sensitivity,
             steps=steps,
             kernel_area=area,
             held=weights == 0 if self.keep_zeros else None,
         )
         symbols = self._symbols(layer)
-        stretch = best_stretch(symbols * steps[:, None], moments)
+        stretch = best_stretch(symbols * steps[:, None], moments, covariance)
         scales = few_mantissa_bits(steps * stretch)
         return symbols, scales, best_bias(symbols * scales[:, None], moments)
 

@@ -16,7 +16,7 @@ from resfit.model.model import Model
 from resfit.randomness import rng
 
 MOST_IMAGES = 10_000
-MOST_MACS = 2e12  # the answers to them take no more, but for the least number
+MOST_MACS = 2e12  # the answers to images of one kind take no more, but for the least number
 LEAST_IMAGES = 1_000
 COPIES = 4  # of an image, each moved otherwise
 COMPARED = 2_500  # images of each kind that tell whether the original knows them
@@ -28,12 +28,12 @@ def selection_for(original: Model, splits: Splits, *, seed: int) -> Selection:
     new = validation_is_new(original, splits, seed=seed)
     role = "validation" if new else "train"
     dataset = splits.validation if new else splits.train
-    work = macs(original.spec, original.preprocessing.height, original.preprocessing.width)
-    most = int(min(MOST_IMAGES, max(LEAST_IMAGES, MOST_MACS / work)))
+    most = _affordable(original, MOST_IMAGES)
     places = _drawn(dataset, most, seed)
     copies = min(COPIES, max(1, most // len(places)))
     picture = moved if new else partly_blended
-    pictures = [picture(dataset.images[places], seed=seed + copy) for copy in range(copies)]
+    images = dataset.images[places]
+    pictures = [picture(images, seed=seed, index=copy) for copy in range(copies)]
     kind = "moved and mirrored copies" if new else "blends of moved and mirrored copies"
     return Selection(
         pictures=np.concatenate(pictures),
@@ -48,12 +48,18 @@ def validation_is_new(original: Model, splits: Splits, *, seed: int) -> bool:
     """Whether the original is wrong on validation images more often than chance lets it be on training images."""
     shares, variance = [], 0.0
     for dataset in (splits.train, splits.validation):
-        places = _drawn(dataset, COMPARED, seed)
+        places = _drawn(dataset, _affordable(original, COMPARED), seed)
         answers = logits_of(original, dataset.images[places]).argmax(1).numpy()
         share = float((answers == dataset.targets[places]).mean())
         shares.append(share)
         variance += share * (1 - share) / len(places)
     return shares[0] - shares[1] > SURE * math.sqrt(variance)
+
+
+def _affordable(original: Model, most: int) -> int:
+    """So many images, or fewer where answers take long."""
+    work = macs(original.spec, original.preprocessing.height, original.preprocessing.width)
+    return int(min(most, max(LEAST_IMAGES, MOST_MACS / work)))
 
 
 def _drawn(dataset: ArrayDataset, most: int, seed: int) -> np.ndarray:

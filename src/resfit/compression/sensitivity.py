@@ -1,6 +1,6 @@
 """How much an error of each output of each layer changes a network's answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from resfit.compression.side_by_side import BATCH, normalised
 from resfit.data.images import Images
 from resfit.engines.quantisation import quantised_layers
+from resfit.measure.macs import macs_by_operation
 from resfit.model.model import Model
+from resfit.nn import plan as layout
+from resfit.nn.spec import ResNetSpec
 from resfit.randomness import rng
 
-BATCH_PIXELS = 400_000  # of images whose gradients are held at once
+ACTIVATION_BYTES = 1e9  # of the images whose gradients are found together
 LEAST_SHARE = 1e-3  # of a layer's largest: an output that no calibration image needs may matter to another
 
 
@@ -26,49 +29,63 @@ def output_sensitivity(model: Model, images: Images, *, seed: int) -> dict[str, 
     module = model.module()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    names = quantised_layers(model.spec)
-    outputs: dict[str, Tensor] = {}
-    for name in names:
-        module.get_submodule(name).register_forward_hook(_keeping(outputs, name))
-    totals = {name: np.zeros(0) for name in names}
-    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    totals: dict[str, np.ndarray] = {}
+    for name in quantised_layers(model.spec):
+        module.get_submodule(name).register_forward_hook(_adding_squares(totals, name))
+    size = min(BATCH, _images_at_once(model.spec, images.shape[1], images.shape[2]))
     for number, batch in enumerate(normalised(model, images, size)):
-        outputs.clear()
-        _gradients(module, batch, outputs, totals, rng(seed, "drawn answers", index=number))
-    return {name: _floored(total / len(images)) for name, total in totals.items()}
+        logits = module(batch)
+        answers = answers_at(logits, _even_numbers(len(batch), rng(seed, "drawn answers", index=number)))
+        nn.functional.cross_entropy(logits, answers, reduction="sum").backward()
+    return {name: _floored(totals[name] / len(images)) for name in quantised_layers(model.spec)}
 
 
-def _gradients(
-    module: nn.Module,
-    batch: Tensor,
-    outputs: Mapping[str, Tensor],
-    totals: dict[str, np.ndarray],
-    generator: np.random.Generator,
-) -> None:
-    """Add the squared gradients of one batch."""
-    logits = module(batch)
-    chances = logits.detach().double().softmax(1).numpy().cumsum(1)
-    # one number from each equal part of 0 to 1: rare answers are drawn about as often as they should be
-    numbers = (generator.permutation(len(chances)) + generator.random(len(chances))) / len(chances)
-    drawn = (chances < numbers[:, None] * chances[:, -1:]).sum(1)
-    loss = nn.functional.cross_entropy(logits, torch.from_numpy(drawn), reduction="sum")
-    gradients = torch.autograd.grad(loss, list(outputs.values()))
-    for name, gradient in zip(outputs, gradients, strict=True):
-        squares = gradient.double().square().flatten(2) if gradient.dim() > 2 else gradient.double().square()[..., None]
-        total = squares.sum((0, 2)).numpy()
-        totals[name] = total if not totals[name].size else totals[name] + total
+def answers_at(logits: Tensor, numbers: np.ndarray) -> Tensor:
+    """The class of each image where its probabilities, added up, reach its number of 0 to 1; int64 (N,)."""
+    reached = logits.detach().double().softmax(1).numpy().cumsum(1)
+    return torch.from_numpy((reached < numbers[:, None] * reached[:, -1:]).sum(1))
+
+
+def _even_numbers(count: int, generator: np.random.Generator) -> np.ndarray:
+    """One from each equal part of 0 to 1: rare answers are drawn about as often as they should be."""
+    numbers: np.ndarray = (generator.permutation(count) + generator.random(count)) / count
+    return numbers
 
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 
-def _keeping(outputs: dict[str, Tensor], name: str) -> Hook:
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        kept = output if output.requires_grad else output.detach().requires_grad_(True)
-        outputs[name] = kept
-        return kept.clone()  # what follows may write in place
+def _adding_squares(totals: dict[str, np.ndarray], name: str) -> Hook:
+    """Adds the squares of an output's gradient as soon as it is known: no two layers' gradients are held at once."""
 
-    return keep
+    def add(gradient: Tensor) -> None:
+        squares = gradient.double().square().sum(0)
+        total = (squares.flatten(1).sum(1) if squares.dim() > 1 else squares).numpy()
+        totals[name] = totals.get(name, 0.0) + total
+
+    def follow(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad:  # the stem's, as no weight is to be trained
+            output = output.requires_grad_(True).clone()  # what follows may write in place
+        output.register_hook(add)
+        return output
+
+    return follow
+
+
+def _images_at_once(spec: ResNetSpec, height: int, width: int) -> int:
+    """So few that the outputs of all layers, and as much again that is kept between them, fit into memory."""
+    operations = dict(layout.walk(layout.plan(spec)))
+    costs = macs_by_operation(spec, height, width)
+    outputs = sum(costs[name] // _products(operations[name]) for name in quantised_layers(spec))
+    return max(1, int(ACTIVATION_BYTES / (2 * 4 * outputs)))
+
+
+def _products(operation: layout.Operation) -> int:
+    """How many an output is the sum of."""
+    if isinstance(operation, layout.Linear):
+        return operation.in_features
+    assert isinstance(operation, layout.Convolution)
+    return operation.in_channels // operation.groups * operation.kernel**2
 
 
 def _floored(sensitivity: np.ndarray) -> np.ndarray:

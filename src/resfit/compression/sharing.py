@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from resfit.compression.weight_grids import encoded
+from resfit.compression.weight_grids import encoded, plain
 from resfit.engines.quantisation import quantised_layers
 from resfit.errors import UsageError
-from resfit.model.encoding import Codebook
+from resfit.model.encoding import Codebook, Encoding
 from resfit.model.fold import fold
 from resfit.model.model import Model
 
@@ -17,24 +17,28 @@ MOST_CENTERS = 256
 Array = np.ndarray
 
 
-def share(model: Model, *, centers: int) -> Model:
+def share(model: Model, *, centers: int, keep_zeros: bool = False) -> Model:
     """The folded model with at most `centers` different weights in each convolution and the classifier.
 
     The centers of a tensor are those of least squared error: k-means in one dimension, solved exactly. Zero is one of
-    them where many weights are zero, which then stay so. Biases are kept as floats. The input is unchanged; same
-    input, same result.
+    them where many weights are zero (with `keep_zeros`, where any is), which then stay so. Biases are kept as floats.
+    The input is unchanged; same input, same result.
     """
     if not 2 <= centers <= MOST_CENTERS:
         raise UsageError(f"{centers} shared weights a tensor", hint=f"choose 2 to {MOST_CENTERS}")
-    folded = fold(model)
+    folded = fold(plain(model))
     names = [f"{name}.weight" for name in quantised_layers(folded.spec)]
-    books = {name: Codebook(centers=_centers(folded.weights[name].float().numpy(), centers)) for name in names}
-    return encoded(folded, dict(books))
+
+    def book(name: str) -> Encoding:
+        return Codebook(centers=_centers(folded.weights[name].float().numpy(), centers, keep_zeros))
+
+    return encoded(folded, {name: book(name) for name in names})
 
 
-def _centers(values: Array, count: int) -> Array:
+def _centers(values: Array, count: int, keep_zeros: bool) -> Array:
     others = values[values != 0]
-    if not len(others) or len(others) > (1 - 1 / count) * values.size:
+    most = values.size - 1 if keep_zeros else (1 - 1 / count) * values.size
+    if not len(others) or len(others) > most:
         return best_centers(values, count)
     return np.union1d(best_centers(others, count - 1), np.zeros(1, np.float32))
 

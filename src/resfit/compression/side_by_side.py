@@ -38,8 +38,9 @@ Replace = Callable[[Meeting], tuple[Tensor, Tensor | None]]  # the copy's weight
 def carry(model: Model, changed: Mapping[str, Tensor], images: Images, replace: Replace) -> None:
     """Walk through a network in the order of computation and let `replace` make the copy's layers, one by one.
 
-    changed: the copy's other weights, by name, where they differ from the model's. images: uint8 (N, H, W, C), all
-    of whose activations are held in memory, twice. A layer's replacement decides what later layers of the copy read.
+    changed: the copy's other weights, by name, where they differ from the model's. images: uint8 (N, H, W, C), of
+    all of which memory holds both networks' activations at one point and, within a branch, at its shortcut. A layer's
+    replacement decides what later layers of the copy read.
     """
     walk = _Walk(model, changed, replace)
     with torch.inference_mode():

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from resfit.compression.weight_grids import largest_grid
+from resfit.compression.weight_grids import dequantised, largest_grid
 from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Encoding, Float
 from resfit.model.model import Model
@@ -36,7 +35,7 @@ def rounded_small_tensors(model: Model) -> SmallTensors:
         values = tensor.float().numpy()
         encoding = largest_grid(values, GATE_BITS) if values.ndim > 1 else _sixteen_bits(values)
         encodings[name] = encoding
-        weights[name] = torch.from_numpy(encoding.values(encoding.symbols(values))).to(tensor.dtype)
+        weights[name] = dequantised(tensor, encoding)
     return SmallTensors(weights=weights, encodings=encodings)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from resfit.engines.quantisation import quantised_layers
 from resfit.errors import UsageError
 from resfit.model.model import Model
 from resfit.training.weight_rules import Project, Weights
@@ -16,11 +17,12 @@ def sparsify(model: Model, *, sparsity: float) -> Model:
 
     Across layers those go first that are smallest beside what their layer would have left (layer-adaptive magnitude,
     Lee et al. 2021), so that no layer is emptied. `keep_zeros` holds them at zero while the model is trained on.
-    Encodings, which speak of the weights before, are left out. UsageError for another share.
+    Gates of squeeze-and-excite keep theirs. Encodings and activation ranges, which speak of the weights before, are
+    left out. UsageError for another share.
     """
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity is {sparsity}, expected at least 0 and less than 1")
-    names = [name for name, tensor in model.weights.items() if tensor.ndim > 1]
+    names = [f"{name}.weight" for name in quantised_layers(model.spec)]
     scores = {name: _beside_the_rest(model.weights[name]) for name in names}
     together = torch.cat([score.flatten() for score in scores.values()])
     removed = torch.zeros(len(together), dtype=torch.bool)
@@ -30,7 +32,7 @@ def sparsify(model: Model, *, sparsity: float) -> Model:
         weights[name] = weights[name].masked_fill(gone.reshape(weights[name].shape), 0.0)
     note = f"{sparsity:.0%} of the weights of convolutions and the classifier are zero"
     provenance = dataclasses.replace(model.provenance, notes=(*model.provenance.notes, note))
-    return dataclasses.replace(model, weights=weights, encodings={}, provenance=provenance)
+    return dataclasses.replace(model, weights=weights, encodings={}, activation_ranges={}, provenance=provenance)
 
 
 def keep_zeros(model: Model) -> Project:

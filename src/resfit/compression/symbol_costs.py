@@ -25,9 +25,16 @@ class SymbolCosts:
 
     def of(self, symbols: Array, expected: Array) -> Array:
         """The price of each symbol (whole numbers of any shape) where magnitudes `expected` are expected."""
-        held = np.clip(symbols, -LIMIT, LIMIT)
-        beyond = 2 * np.log2(np.maximum(np.abs(symbols) / LIMIT, 1.0))
-        return self.bits[bins(expected), held.astype(np.int64) + LIMIT] + beyond
+        return self.at(symbols, bins(expected))
+
+    def at(self, symbols: Array, places: Array) -> Array:
+        """The price of each symbol in the bin of its place."""
+        sizes = np.abs(symbols)
+        if sizes.max(initial=0) <= LIMIT:  # nearly always
+            return self.bits[places, symbols.astype(np.int64) + LIMIT]
+        held = np.clip(symbols, -LIMIT, LIMIT).astype(np.int64)
+        prices: Array = self.bits[places, held + LIMIT] + 2 * np.log2(np.maximum(sizes / LIMIT, 1.0))
+        return prices
 
 
 def bins(expected: Array) -> Array:

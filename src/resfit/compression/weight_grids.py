@@ -13,7 +13,7 @@ from resfit.model.encoding import Encoding, Float, Grid
 from resfit.model.fold import fold
 from resfit.model.model import Model
 
-LEAST_SCALE = 2.0**-16  # of the layer's largest, for outputs whose weights are all zero
+LEAST_SCALE = 2.0**-16  # of the layer's largest: a dead output's bias must still fit 32 bits of its scale
 CLIPS = np.linspace(1.0, 0.4, 25)  # shares of the largest weight that are tried as the grid's end
 
 Array = np.ndarray
@@ -26,26 +26,32 @@ def on_grids(model: Model, *, bits: int) -> Model:
     """
     if not 2 <= bits <= 8:
         raise UsageError(f"weights of {bits} bits", hint="choose 2 to 8 bits")
-    folded = fold(_plain(model))
+    folded = fold(plain(model))
     names = [f"{name}.weight" for name in quantised_layers(folded.spec)]
     return encoded(folded, {name: nearest_grid(_array(folded.weights[name]), bits) for name in names})
 
 
 def as_halves(model: Model, *, kind: Literal["fp16", "bf16"]) -> Model:
     """The folded model with every float tensor in 16-bit floats; ModelError where half precision overflows."""
-    folded = fold(_plain(model))
+    folded = fold(plain(model))
     names = [name for name, tensor in folded.weights.items() if tensor.is_floating_point()]
     return encoded(folded, dict.fromkeys(names, Float(kind=kind)))
 
 
 def encoded(model: Model, encodings: dict[str, Encoding]) -> Model:
     """The model with tensors brought to the nearest values of their encodings."""
-
-    def held(tensor: Tensor, encoding: Encoding) -> Tensor:
-        return torch.from_numpy(encoding.values(encoding.symbols(_array(tensor)))).to(tensor.dtype)
-
-    changed = {name: held(model.weights[name], encoding) for name, encoding in encodings.items()}
+    changed = {name: dequantised(model.weights[name], encoding) for name, encoding in encodings.items()}
     return dataclasses.replace(model, weights={**model.weights, **changed}, encodings={**model.encodings, **encodings})
+
+
+def dequantised(tensor: Tensor, encoding: Encoding) -> Tensor:
+    """The nearest values that the encoding has, in the tensor's type."""
+    return torch.from_numpy(encoding.values(encoding.symbols(_array(tensor)))).to(tensor.dtype)
+
+
+def plain(model: Model) -> Model:
+    """The model without what speaks of its present values, which are about to change."""
+    return dataclasses.replace(model, encodings={}, activation_ranges={})
 
 
 def largest_grid(values: Array, bits: int) -> Grid:
@@ -73,10 +79,6 @@ def _grid(ends: Array, bits: int) -> Grid:
 def _errors(values: Array, grid: Grid) -> Array:
     difference = grid.values(grid.symbols(values)) - values
     return np.square(difference.reshape(len(values), -1), dtype=np.float64).sum(axis=1)
-
-
-def _plain(model: Model) -> Model:
-    return dataclasses.replace(model, encodings={}, activation_ranges={})
 
 
 def _array(tensor: Tensor) -> Array:
