@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from resfit.data.dataset import ArrayDataset
-from resfit.data.labels import LabelMismatch, match_labels
+from resfit.data.dataset import ArrayDataset, Splits
+from resfit.data.labels import LabelMismatch, match_labels, match_splits, mere_numbers
+from resfit.data.preprocessing import Preprocessing
 from resfit.errors import DataError
 
 
@@ -35,6 +36,34 @@ def test_a_model_without_names_takes_the_datas_order_when_counts_agree():
     assert match_labels(data, (), num_classes=2) is data
     with pytest.raises(LabelMismatch, match="10 classes apart"):
         match_labels(data, (), num_classes=10)
+
+
+def test_mere_numbers_are_no_names_unless_the_data_has_some_of_them():
+    assert mere_numbers(("0", "1"))
+    assert not mere_numbers(("1", "0"))
+    data = dataset()
+    assert match_labels(data, ("0", "1"), num_classes=2) is data
+    with pytest.raises(LabelMismatch, match="3 classes apart"):
+        match_labels(data, ("0", "1", "2"), num_classes=3)
+    some = match_labels(dataset(labels=("0", "2")), ("0", "1", "2"), num_classes=3)
+    assert some.targets.tolist() == [0, 2, 2]
+
+
+def test_all_loaded_roles_take_the_models_order():
+    shape = Preprocessing(height=2, width=2, channels=1, mean=(0.0,), std=(1.0,))
+    splits = Splits(
+        train=dataset(), validation=None, test=dataset(targets=(1, 1, 0)), labels=("ant", "bee"),
+        sources={"train": "here"}, preprocessing=shape,
+    )  # fmt: skip
+    assert match_splits(splits, ("ant", "bee")) is splits
+    assert match_splits(splits, ("0", "1")) is splits
+    turned = match_splits(splits, ("bee", "cow", "ant"))
+    assert turned.labels == ("bee", "cow", "ant")
+    assert [turned.role(role).targets.tolist() for role in turned.roles()] == [[2, 0, 0], [0, 0, 2]]
+    assert list(turned.roles()) == ["train", "test"]
+    assert turned.sources == splits.sources
+    with pytest.raises(LabelMismatch):
+        match_splits(splits, ("bee", "cow"))
 
 
 def test_fingerprint_follows_images_targets_labels_and_names():

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from resfit.errors import UsageError
-from resfit.storage import keep_earlier, new_folder, prepare_folder, sha256_file, write_atomic
+from resfit.storage import keep_earlier, new_folder, prepare_folder, read_json, sha256_file, write_atomic
 
 
 def test_write_atomic_makes_folders_and_replaces_content(tmp_path: Path) -> None:
@@ -176,3 +176,12 @@ def test_sha256_file(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(data)
     assert sha256_file(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_json_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "values.json"
+    assert read_json(path) is None
+    path.write_text('{"a": 1}')
+    assert read_json(path) == {"a": 1}
+    path.write_bytes(b"{\xff")
+    assert read_json(path) is None

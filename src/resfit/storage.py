@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from resfit.errors import UsageError
 
@@ -104,6 +105,14 @@ def sha256_file(path: str | Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds; None where it is absent or damaged."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _move_aside(path: Path, *, said: str) -> None:

@@ -1,8 +1,10 @@
 """Classes are matched by name, never by position."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from resfit.data.dataset import ArrayDataset
+from resfit.data.dataset import ArrayDataset, Splits
 from resfit.errors import DataError
 
 
@@ -15,11 +17,11 @@ class LabelMismatch(DataError):
 def match_labels(dataset: ArrayDataset, labels: tuple[str, ...], *, num_classes: int) -> ArrayDataset:
     """The dataset with targets in the model's order of `labels`.
 
-    A model without label names (an imported checkpoint) takes the data's order when its `num_classes` agrees.
-    Classes of the model that the data lacks are fine; LabelMismatch names those of the data that the model
-    lacks.
+    A model without label names (an imported checkpoint: none, or mere numbers) takes the data's order when its
+    `num_classes` agrees. Classes of the model that the data lacks are fine; LabelMismatch names those of the data
+    that the model lacks.
     """
-    if not labels:
+    if not labels or (mere_numbers(labels) and not set(dataset.labels) < set(labels)):
         if len(dataset.labels) != num_classes:
             raise LabelMismatch(
                 f"the model tells {num_classes} classes apart and carries no names;"
@@ -46,3 +48,25 @@ def match_labels(dataset: ArrayDataset, labels: tuple[str, ...], *, num_classes:
         names=dataset.names,
         digests=dataset.digests,
     )
+
+
+def match_splits(splits: Splits, labels: tuple[str, ...]) -> Splits:
+    """The splits with each loaded role as `match_labels` gives it; their `labels` are those the model is to have."""
+    loaded = {role: splits.role(role) for role in splits.roles()}
+    matched = {role: match_labels(data, labels, num_classes=len(labels)) for role, data in loaded.items()}
+    if all(matched[role] is data for role, data in loaded.items()):
+        return splits
+    return Splits(
+        train=matched.get("train"),
+        validation=matched.get("validation"),
+        test=matched.get("test"),
+        labels=next(iter(matched.values())).labels,
+        sources=splits.sources,
+        preprocessing=splits.preprocessing,
+        skipped=splits.skipped,
+    )
+
+
+def mere_numbers(labels: Sequence[str]) -> bool:
+    """Whether classes have no names but 0, 1, 2 and so on, as those of foreign checkpoints."""
+    return tuple(labels) == tuple(map(str, range(len(labels))))

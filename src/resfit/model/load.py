@@ -1,7 +1,7 @@
 """A model from whatever a user names: a folder or file of any library's, cached weights, a network."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -44,6 +44,7 @@ def load(
     in_channels: int | None = None,
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    usual_size: Callable[[], tuple[int, int]] | None = None,
 ) -> Model:
     """The model that a user named.
 
@@ -54,6 +55,7 @@ def load(
     mean, std: normalisation as fractions of 255, a value a channel; img_size: side, or (height, width), in
         pixels; labels: class names. Each replaces what the model carries or what is assumed of foreign files.
     num_classes, in_channels, seed: of an untrained network; other sources must have as many.
+    usual_size: asked for (height, width) where neither img_size nor the source says it: a checkpoint, or a network.
     What was inferred and assumed is said in provenance.notes. A source that is none of these is a UsageError, a
     damaged one a ModelError that lists the tensors in the way.
     """
@@ -61,8 +63,8 @@ def load(
     located = Located(path=path, source=str(source)) if path.exists() else locate(str(source))
     if located is None:
         named = _untrained(str(source), num_classes=num_classes, in_channels=in_channels, seed=seed)
-        return _changed(named, mean, std, img_size, labels)
-    model = _located(located, mean, std, img_size, labels)
+        return _changed(named, mean, std, _size(img_size, usual_size), labels)
+    model = _located(located, mean, std, img_size, labels, usual_size)
     for name, expected in (("num_classes", num_classes), ("in_channels", in_channels)):
         found = getattr(model.spec, name)
         if expected not in (None, found):
@@ -90,6 +92,7 @@ def _located(
     std: Sequence[float] | None,
     img_size: int | tuple[int, int] | None,
     labels: Sequence[str] | None,
+    usual_size: Callable[[], tuple[int, int]] | None = None,
 ) -> Model:
     path = located.path
     if path.is_dir():
@@ -100,8 +103,14 @@ def _located(
         raise UsageError(f"{path} is {NOT_MODELS[path.suffix]}")
     if (own := load_own_weights(path)) is not None:
         return _changed(own, mean, std, img_size, labels)
-    model = load_checkpoint(path, mean=mean, std=std, img_size=img_size, labels=labels)
+    model = load_checkpoint(path, mean=mean, std=std, img_size=_size(img_size, usual_size), labels=labels)
     return dataclasses.replace(model, provenance=dataclasses.replace(model.provenance, source=located.source))
+
+
+def _size(
+    given: int | tuple[int, int] | None, usual: Callable[[], tuple[int, int]] | None
+) -> int | tuple[int, int] | None:
+    return usual() if given is None and usual is not None else given
 
 
 def _from_folder(path: Path, source: str) -> Model:

@@ -29,13 +29,16 @@ def compress(
         Literal["auto", "prune", "quantise", "share", "fp16", "bf16", "code"],
         "auto: rate-distortion rounding; quantise: plain grids; share: k-means; prune, code: nothing more",
     ] = "auto",
-    bits: Annotated[int | None, "bits a weight of grids and shared weights: 2 to 8 (default: the fewest)"] = None,
+    bits: Annotated[int | None, "of quantise and share, a weight: 2 to 8 (default: the fewest that do)"] = None,
     codec: Annotated[Literal["range", "huffman", "lzw", "zstd", "raw"], "how symbols become bytes"] = "range",
     out: Annotated[str | None, "file to write (default: MODEL's name with .resfit)"] = None,
     img_size: Annotated[int | None, "square input size (default: the model's; the data's for a checkpoint)"] = None,
     mean: Annotated[tuple[float, ...] | None, "means a checkpoint was trained with, as fractions of 255"] = None,
     std: Annotated[tuple[float, ...] | None, "deviations a checkpoint was trained with"] = None,
-    split_seed: Annotated[int, "seed of the cut of data without splits"] = 0,
+    split_seed: Annotated[int | None, "seed of the cut of data without splits (default: the model's own, or 0)"] = None,
+    max_unreadable: Annotated[
+        float | None, "share of images, 0 to 1, that may be left out as unreadable (default: the run's, or 0)"
+    ] = None,
     seed: Annotated[int, "seed of every choice by chance"] = 0,
     threads: Annotated[int | None, "processor threads (default: all usable cores)"] = None,
 ) -> dict[str, Any]:
@@ -57,7 +60,8 @@ def compress(
     job = Job(
         source=model, data=data, path=path, method=method, bits=bits, codec=codec, speedup=speedup,
         importance=importance or "taylor", sparsity=sparsity, epochs=epochs, wish=wish, img_size=img_size, mean=mean,
-        std=std, split_seed=split_seed, seed=seed, threads=threads, say=_to_standard_error,
+        std=std, split_seed=split_seed, max_unreadable=max_unreadable, seed=seed, threads=threads,
+        say=_to_standard_error,
     )  # fmt: skip
     return job.run()
 
@@ -65,6 +69,8 @@ def compress(
 def render(result: dict[str, Any]) -> str:
     """What a person sees of a compression."""
     lines = []
+    if not result["trained"]:
+        lines.append(f"weights   untrained: those of {result['model']} are random")
     if result["artifact"] is not None:
         artifact = result["artifact"]
         lines += [
@@ -82,14 +88,16 @@ def render(result: dict[str, Any]) -> str:
             f"  {point['file_bytes'] / 1000:,.1f} kB, about {point['estimated_drop']:.2f} points lost"
             for point in result["nearest"]
         ]
+    if result["work_folder"] is not None:
+        lines.append(f"kept      {result['work_folder']}: the same command with another wish goes on with it")
     return "\n".join(lines)
 
 
 def _wish(max_drop: float | None, file_kb: float | None) -> Any:
     if max_drop is not None and not 0 <= max_drop <= 100:
         raise UsageError(f"--max-drop is {max_drop:g}, expected 0 to 100 percentage points")
-    if file_kb is not None and not 0 < file_kb <= 1e9:
-        raise UsageError(f"--file-kb is {file_kb:g}, expected more than 0")
+    if file_kb is not None and not 0.001 <= file_kb <= 1e9:  # a byte at least
+        raise UsageError(f"--file-kb is {file_kb:g}, expected 0.001 to 1,000,000,000")
     from resfit.compression.wish import Wish
 
     drop = 0.5 if max_drop is None and file_kb is None else max_drop
@@ -109,12 +117,17 @@ def _check_smaller(
         raise UsageError(f"--sparsity is {sparsity:g}, expected a share between 0 and 1")
     if epochs < 0:
         raise UsageError(f"--epochs is {epochs}, expected 0 or more")
+    if epochs and method != "auto" and speedup is None and sparsity is None:
+        raise UsageError(
+            f"--epochs trains nothing with --method {method}",
+            hint="leave one of them out, or give --speedup or --sparsity: what they leave is trained on",
+        )
 
 
 def _check_bits(method: str, bits: int | None) -> None:
     if bits is None:
         return
-    if method not in ("auto", "quantise", "share"):
+    if method not in ("quantise", "share"):
         raise UsageError(f"--bits says nothing to --method {method}", hint="leave it out, or choose quantise or share")
     if not 2 <= bits <= 8:
         raise UsageError(f"--bits is {bits}, expected 2 to 8", hint="--method fp16 and bf16 store 16-bit floats")

@@ -1,15 +1,13 @@
 """`resfit evaluate`: how often a model is right on images it was not made from."""
 
 import contextlib
-import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from resfit.errors import UsageError
 from resfit.verbs.arguments import check_counts
-from resfit.verbs.request import REQUEST
+from resfit.verbs.model_and_data import cut_notes, load_for, own_split_seed
 
 SHOWN_CLASSES = 20
 SHOWN_MISTAKES = 5
@@ -34,7 +32,7 @@ def evaluate(
         Literal["crop", "letterbox", "squash"] | None,
         "how other shapes come to that size (default: the model's, or crop)",
     ] = None,
-    split_seed: Annotated[int | None, "seed of the cut of data without splits (default: the run's, or 0)"] = None,
+    split_seed: Annotated[int | None, "seed of the cut of data without splits (default: the model's own, or 0)"] = None,
     max_unreadable: Annotated[float, "share of images, 0 to 1, that may be left out as unreadable"] = 0.0,
     cache: Annotated[str | None, "folder for decoded images (default: resfit in the user's cache folder)"] = None,
     batch_size: Annotated[int, "images the network sees at once"] = 128,
@@ -50,9 +48,7 @@ def evaluate(
     from resfit.measure.choice import open_chosen
 
     check_counts(img_size=img_size, batch_size=batch_size, threads=threads)
-    opening = _opening(model, split_seed, max_unreadable, cache)
-    artifact = artifact_of(model)
-    notes = _cut_notes(model, split_seed)
+    artifact, loaded = artifact_of(model), None
     # Only where auto is asked for does what was measured decide the engine: the same command, the same numbers
     chosen: dict[str, Any] = {"threads": threads, "precision": precision, "batch_size": batch_size}
     opened: contextlib.AbstractContextManager[tuple[Any, str | None]]
@@ -61,9 +57,12 @@ def evaluate(
         opened = contextlib.nullcontext(open_chosen(artifact, engine=engine or engines_for(artifact)[0], **chosen))
         trained = describe(artifact).trained
     else:
-        loaded = _load(model, data, img_size=img_size, mean=mean, std=std, fit=fit)
+        loaded = load_for(model, data, img_size=img_size, mean=mean, std=std, fit=fit)
         opened = built_session(loaded, engine=engine or DEFAULT_ENGINE, **chosen)
-        notes, trained = notes + loaded.provenance.notes, loaded.provenance.trained
+        trained = loaded.provenance.trained
+    own = own_split_seed(model, loaded)
+    opening = _opening(split_seed if split_seed is not None else own or 0, max_unreadable, cache)
+    notes = cut_notes(own, split_seed) + (loaded.provenance.notes if loaded is not None else ())
     with opened as (session, reason):
         scores = _scores(session, data, split, batch_size, opening)
     notes += (reason,) if reason else ()
@@ -146,58 +145,12 @@ def _refuse_changes(artifact: Path, **given: Any) -> None:
         raise UsageError(f"{artifact} is an artifact: what {flags} would change is part of it", hint="leave it out")
 
 
-def _load(
-    model: str,
-    data: str,
-    *,
-    img_size: int | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    fit: Any,
-) -> Any:
-    """The model, set to the data's own image size where neither it nor the user says which."""
-    from resfit.model.container_bytes import is_container
-    from resfit.model.load import load
-
-    loaded = load(model, mean=mean, std=std, img_size=img_size)
-    if fit is not None:
-        loaded = dataclasses.replace(loaded, preprocessing=dataclasses.replace(loaded.preprocessing, fit=fit))
-    if img_size is not None or Path(model).is_dir() or is_container(model):
-        return loaded
-    from resfit.data.sources import image_shape
-
-    height, width, _ = image_shape(data)
-    sized = dataclasses.replace(loaded.preprocessing, height=height, width=width)
-    return dataclasses.replace(loaded, preprocessing=sized)
-
-
-def _opening(model: str, split_seed: int | None, max_unreadable: float, cache: str | None) -> dict[str, Any]:
-    """How the data is opened. A run's own cut keeps the images it learned from out of its test."""
+def _opening(split_seed: int, max_unreadable: float, cache: str | None) -> dict[str, Any]:
+    """How the data is opened."""
     from resfit.data.cache import CacheOptions
 
-    if split_seed is None:
-        split_seed = _seed_of_the_run(model) or 0
     options = None if cache is None else CacheOptions(folder=Path(cache))
     return {"split_seed": split_seed, "max_unreadable": max_unreadable, "cache": options}
-
-
-def _cut_notes(model: str, split_seed: int | None) -> tuple[str, ...]:
-    """A warning where the user's cut is not that of the training."""
-    own = _seed_of_the_run(model) if split_seed is not None else None
-    if own in (None, split_seed):
-        return ()
-    return (f"the run's split seed is {own}: unless the data declares its splits, some of these images taught it",)
-
-
-def _seed_of_the_run(model: str) -> int | None:
-    """The split seed a training was asked for; None where the model is not the folder of a training."""
-    request = Path(model, REQUEST)
-    if not request.is_file():
-        return None
-    try:
-        return int(json.loads(request.read_text(encoding="utf-8")).get("opening", {}).get("split_seed", 0))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{request} cannot be read ({error})", hint="put the run's own request.json back") from error
 
 
 def _scores(session: Any, data: str, split: str, batch_size: int, opening: dict[str, Any]) -> dict[str, Any]:
@@ -208,8 +161,7 @@ def _scores(session: Any, data: str, split: str, batch_size: int, opening: dict[
 
     labels = session.labels
     splits = open_data(data, preprocessing=session.preprocessing, roles=(split,), **opening)
-    unnamed = labels == tuple(str(index) for index in range(len(labels)))  # as foreign checkpoints are given
-    images = match_labels(splits.role(split), () if unnamed else labels, num_classes=len(labels))
+    images = match_labels(splits.role(split), labels, num_classes=len(labels))
     return {
         "source": splits.sources[split],
         "skipped": splits.audit["skipped"],

@@ -60,6 +60,18 @@ def read_request(folder: Path) -> tuple[ResNetSpec, dict[str, Any]]:
         ) from error
 
 
+def opening_of_the_run(model: str) -> dict[str, Any] | None:
+    """How a training opened its images; None where the model is not the folder of a training."""
+    path = Path(model, REQUEST)
+    if not path.is_file():
+        return None
+    try:
+        opening = json.loads(path.read_text(encoding="utf-8")).get("opening", {})
+        return {**opening, "split_seed": int(opening.get("split_seed", 0))}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} cannot be read ({error})", hint="put the run's own request.json back") from error
+
+
 def path_of(request: Mapping[str, Any], named: str) -> str:
     """A path of the request as it is found from here: as it was typed, else from the folder it was typed in."""
     from resfit.data.formats import EMBEDDED
