@@ -23,7 +23,10 @@ from resfit.model.model import Model
 from resfit.training.events import Subscriber
 
 START_NATS = 0.12  # the first tradeoff is this divergence, spread over the weights
-TRAINING_GAIN = 1.85  # how much dearer bits may be where training follows
+WON_BACK, HALF_OF_IT = 0.79, 4.0  # of an estimated loss by long training, and epochs for half of that (ResNet-20)
+CAUTION = 0.9
+START_TRIALS = 4
+START_GAIN = 1.7  # how much dearer bits are in the first of them
 TRAINING_GROWTH = 1.1  # how much dearer they must be for a file that grows a little in training to keep its size
 ROUNDED: Settings = MappingProxyType({"step": "rate-distortion"})
 BYTES_TRIALS = 6
@@ -102,6 +105,11 @@ class Curve:
             by_size = self._fit_bytes(tradeoff, wish.file_bytes)
         return by_drop, by_size
 
+    def tradeoff_losing(self, points_lost: float, *, near: float) -> float:
+        """The greatest tried with at most so many estimated percentage points lost, or else `near`, which is below."""
+        trials = search_tradeoff(self._response, start=START_GAIN * near, limit=points_lost, trials=START_TRIALS)
+        return max([near, *(trial.tradeoff for trial in trials if trial.response <= points_lost)])
+
     def _response(self, tradeoff: float) -> tuple[float, Point]:
         point = self.at(tradeoff)
         return point.agreement.estimated_drop, point
@@ -135,13 +143,21 @@ def _tradeoff_for(limit: int, tried: list[tuple[float, int]]) -> float:
     return math.sqrt(too_large * within)
 
 
+def _lost_before_training(wish: Wish, training: Training) -> float:
+    """Estimated percentage points that the rounded network may lose for the trained one to keep the wish."""
+    won_back = WON_BACK * training.epochs / (training.epochs + HALF_OF_IT)
+    return CAUTION * wish.allowed / (1 - won_back)
+
+
 def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
     """Points of the network trained on with rounded weights, taught by what it was: as it ends, and rounded once more.
 
     The grids are those of a point beyond what the wish allows without training.
     """
     by_drop, by_size = curve.try_for(wish)
-    tradeoff = max(TRAINING_GAIN * (by_drop or 0.0), TRAINING_GROWTH * (by_size or 0.0))
+    tradeoff = 0.0 if by_size is None else TRAINING_GROWTH * by_size
+    if by_drop is not None:
+        tradeoff = max(tradeoff, curve.tradeoff_losing(_lost_before_training(wish, training), near=by_drop))
     rounded = load_container(curve.at(tradeoff).path)
     trained = train_rounded(
         curve.model,
