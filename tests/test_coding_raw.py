@@ -14,7 +14,13 @@ def test_fields_are_as_wide_as_the_range_of_symbols() -> None:
 
 
 def test_a_constant_takes_no_fields() -> None:
-    assert Raw().encode([np.full((100, 100), 7)])[0] == bytes([14, 0])
+    assert Raw().encode([np.full((64, 64), 7)])[0] == bytes([14, 0])
+
+
+def test_a_long_constant_takes_a_bit_a_symbol() -> None:
+    data = Raw().encode([np.full((8, 1000), 7)])[0]
+    assert data == bytes([14, 1]) + bytes(1000)
+    assert np.array_equal(Raw().decode(data, [(8, 1000)], max_symbols=8000)[0], np.full((8, 1000), 7))
 
 
 def test_too_wide_fields_are_refused() -> None:

@@ -168,13 +168,14 @@ def test_a_tensor_s_bytes_are_those_that_it_costs(tmp_path: Path) -> None:
     assert shares[0] - shares[1] == pytest.approx(before["file_bytes"] - after["file_bytes"], abs=8)
 
 
-def test_a_model_too_uniform_for_its_codec_is_stored_raw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 1])  # none: all equal
+def test_a_model_too_uniform_for_its_codec_is_stored_raw(tmp_path: Path, kept: int) -> None:
     """What a reader would take for a trap is not written: a reader refuses more than 4,096 numbers a byte."""
     model = fold(small_model(small_spec(widths=(96, 192), stem_width=96)))
     flat = dict.fromkeys((name for name, item in model.weights.items() if item.ndim == 4), np.array([0.5, 1.0]))
     weights = {name: torch.ones_like(item) if name in flat else item for name, item in model.weights.items()}
     for name in flat:
-        weights[name].reshape(-1)[0] = 0.5
+        weights[name].reshape(-1)[:kept] = 0.5
     books = {name: Codebook(centers=centers) for name, centers in flat.items()}
     model = dataclasses.replace(model, weights=weights, encodings=books)
     save_container(model, tmp_path / "c.resfit", codec="zstd")

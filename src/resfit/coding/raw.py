@@ -1,4 +1,4 @@
-"""Symbols in fixed-width fields: as many bits for each as the widest of its tensor needs."""
+"""Symbols in fixed-width fields: as many bits for each as the widest of its tensor needs, or one."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import numpy as np
 from resfit.coding.codec import Array, CodingError, Reader, Shape, counts, flattened, shaped, signed_bytes
 
 MAX_WIDTH = 32
+MOST_WITHOUT_FIELDS = 4096  # equal symbols; more in so few bytes would be taken for a trap by a container's reader
 
 
 class Raw:
@@ -19,6 +20,7 @@ class Raw:
         for row in flattened(tensors):
             if row.size:
                 least, width = int(row.min()), int(row.max() - row.min()).bit_length()
+                width = max(width, int(row.size > MOST_WITHOUT_FIELDS))
                 data += signed_bytes(least) + bytes([width]) + packed(row - least, width)
             ends.append(len(data))
         return bytes(data), ends

@@ -67,6 +67,11 @@ def match_splits(splits: Splits, labels: tuple[str, ...]) -> Splits:
     )
 
 
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """The labels of classes without names: 0, 1, 2 and so on."""
+    return tuple(map(str, range(num_classes)))
+
+
 def mere_numbers(labels: Sequence[str]) -> bool:
-    """Whether classes have no names but 0, 1, 2 and so on, as those of foreign checkpoints."""
-    return tuple(labels) == tuple(map(str, range(len(labels))))
+    """Whether classes have no names but numbers, as those of foreign checkpoints."""
+    return tuple(labels) == numbered(len(labels))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from resfit.data.labels import mere_numbers, numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError
 from resfit.model.model import Model, Provenance, Range
@@ -25,18 +26,13 @@ def described(model: Model) -> dict[str, Any]:
         "preprocessing": model.preprocessing.to_dict(),
         "provenance": _without(model.provenance.to_dict(), PROVENANCE_DEFAULTS),
     }
-    if model.labels != numbered(model.spec.num_classes):
+    if not mere_numbers(model.labels):
         description["labels"] = list(model.labels)
     if model.activation_ranges:
         description["activation_ranges"] = {
             name: [item.low, item.high] for name, item in model.activation_ranges.items()
         }
     return description
-
-
-def numbered(num_classes: int) -> tuple[str, ...]:
-    """The labels of classes without names, which a file leaves out."""
-    return tuple(str(index) for index in range(num_classes))
 
 
 def spec_of(description: Mapping[str, Any]) -> ResNetSpec:

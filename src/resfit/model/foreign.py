@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resfit.data.labels import numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError
 from resfit.model.checkpoint_file import read_tensors, torchvision_names
@@ -110,11 +111,6 @@ def _check_numbers(path: Path, weights: dict[str, Tensor]) -> None:
             hint="give the checkpoint from before it was quantised",
         )
     check_finite(path, weights)
-
-
-def numbered(count: int) -> tuple[str, ...]:
-    """Labels of classes that nothing names."""
-    return tuple(str(index) for index in range(count))
 
 
 def _complete_projections(weights: dict[str, Tensor]) -> None:

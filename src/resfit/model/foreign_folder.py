@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resfit.data.labels import numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError
 from resfit.model import huggingface, timm_configuration
 from resfit.model.checkpoint_file import read_tensors
-from resfit.model.foreign import IMAGENET_MEAN, IMAGENET_STD, imagenet, network_of, numbered
+from resfit.model.foreign import IMAGENET_MEAN, IMAGENET_STD, imagenet, network_of
 from resfit.model.hub import CONFIG, PREPROCESSOR, weight_file
 from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import CONFIG_LIMIT_BYTES

@@ -206,9 +206,7 @@ def _accuracy(
     from resfit.engines.torch import model_session
     from resfit.inference.predict import evaluate_session
 
-    labels = loaded.labels
-    unnamed = labels == tuple(str(index) for index in range(len(labels)))
-    dataset = match_labels(validation, () if unnamed else labels, num_classes=len(labels))
+    dataset = match_labels(validation, loaded.labels, num_classes=len(loaded.labels))
     right = []
     for session in (model_session(loaded, threads=threads), written.session):
         logits, targets = evaluate_session(session, dataset)

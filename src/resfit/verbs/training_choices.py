@@ -176,10 +176,11 @@ class ChosenNetwork:
 
 def _classifier_rows(known: tuple[str, ...], wanted: tuple[str, ...]) -> list[int] | None:
     """For each wanted class its place among the known ones; None where they are others."""
+    from resfit.data.labels import mere_numbers
+
     if sorted(known) == sorted(wanted):
         return [known.index(label) for label in wanted]
-    unnamed = known == tuple(str(index) for index in range(len(known)))
-    return list(range(len(wanted))) if unnamed and len(known) == len(wanted) else None
+    return list(range(len(wanted))) if mere_numbers(known) and len(known) == len(wanted) else None
 
 
 def chosen_network(name: str | None, pretrained: str | None, **changes: Any) -> ChosenNetwork:
