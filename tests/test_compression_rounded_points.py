@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,20 @@ def test_a_record_that_is_not_understood_is_made_again(digits: Splits, model: Mo
     assert curve_in(folder, model, digits).at(1e-5) == before
 
 
-def test_where_no_loss_is_allowed_the_search_still_goes_up_from_what_loses_nothing() -> None:
+def test_a_point_measured_on_other_images_is_measured_again(digits: Splits, model: Model, tmp_path: Path) -> None:
+    """As when the original is now taken to know its validation images, and was not before."""
+    before = curve_in(tmp_path, model, digits).at(1e-5)
+    pictures, targets = digits.train.images[np.arange(50)], digits.train.targets[:50]
+    other = Reference(model, Selection(pictures=pictures, targets=targets, told="50 train images"))
+    points = Points(tmp_path, other, "range", lambda _text: None)
+    assert Curve(model, digits.train.images[np.arange(128)], seed=0, points=points).at(1e-5).agreement.images == 50
+    assert curve_in(tmp_path, model, digits).at(1e-5) == before
+
+
+@pytest.mark.parametrize("nothing", [0.0, -0.1])
+def test_where_no_loss_is_allowed_the_search_still_goes_up_from_what_loses_nothing(nothing: float) -> None:
     """Estimates below nothing occur: some answers become right."""
-    trials = search_tradeoff(lambda t: (-0.1 if t < 5.0 else 0.3, None), start=1.0, limit=0.0)
+    trials = search_tradeoff(lambda t: (nothing if t < 5.0 else 0.3, None), start=1.0, limit=0.0)
     assert trials[1].tradeoff > 1.0
     assert max(trial.tradeoff for trial in trials if trial.response <= 0) > 3.0
+    assert len({round(math.log(trial.tradeoff), 6) for trial in trials}) == len(trials)

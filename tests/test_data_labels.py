@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resfit.data.dataset import ArrayDataset, Splits
-from resfit.data.labels import LabelMismatch, match_labels, match_splits, mere_numbers
+from resfit.data.labels import LabelMismatch, match_labels, match_splits, mere_numbers, named_after, numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import DataError
 
@@ -38,15 +38,26 @@ def test_a_model_without_names_takes_the_datas_order_when_counts_agree():
         match_labels(data, (), num_classes=10)
 
 
-def test_mere_numbers_are_no_names_unless_the_data_has_some_of_them():
+def test_mere_numbers_are_no_names():
+    """Not even those of folders: an ImageNet checkpoint's output 3 is not the folder "3"."""
     assert mere_numbers(("0", "1"))
     assert not mere_numbers(("1", "0"))
     data = dataset()
     assert match_labels(data, ("0", "1"), num_classes=2) is data
     with pytest.raises(LabelMismatch, match="3 classes apart"):
         match_labels(data, ("0", "1", "2"), num_classes=3)
-    some = match_labels(dataset(labels=("0", "2")), ("0", "1", "2"), num_classes=3)
-    assert some.targets.tolist() == [0, 2, 2]
+    with pytest.raises(LabelMismatch, match="3 classes apart"):
+        match_labels(dataset(labels=("0", "2")), ("0", "1", "2"), num_classes=3)
+
+
+def test_twelve_numbered_folders_are_taken_in_their_own_order():
+    """As the training of a foreign checkpoint read them: 0, 1, 10, 11, 2 and so on."""
+    labels, folders = numbered(12), tuple(sorted(numbered(12)))
+    data = dataset(labels=folders)
+    assert match_labels(data, labels, num_classes=12) is data
+    assert named_after(labels, folders) == folders
+    assert named_after(folders, labels) == folders
+    assert named_after(labels, folders[:11]) == labels
 
 
 def test_all_loaded_roles_take_the_models_order():

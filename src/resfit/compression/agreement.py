@@ -86,6 +86,11 @@ class Reference:
         self._selection = selection
         self._logits = logits_of(original, selection.pictures)
 
+    @property
+    def selected_on(self) -> str:
+        """What the images are, in words."""
+        return self._selection.told
+
     def agreement(self, model: Model) -> Agreement:
         """How far a model with the same classes and preprocessing is from the original."""
         logits, selection = logits_of(model, self._selection.pictures), self._selection

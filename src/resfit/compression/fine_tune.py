@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resfit.data.dataset import Splits
-from resfit.data.labels import match_splits, mere_numbers
+from resfit.data.labels import match_splits, named_after
 from resfit.errors import UsageError
 from resfit.model.model import Model
 from resfit.nn.spec import ResNetSpec
@@ -71,6 +71,8 @@ def fine_tune(
         chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None)
     if transform is not None:  # what replaces weights is not compiled
         chosen = dataclasses.replace(chosen, compile="eager")
+    if teacher is not None:
+        teacher = dataclasses.replace(teacher, labels=named_after(teacher.labels, splits.labels))
     splits = match_splits(splits, model.labels)
     if model.preprocessing != splits.preprocessing:
         raise UsageError(
@@ -79,7 +81,7 @@ def fine_tune(
         )
     instructor = None
     if teacher is not None:
-        instructor = Teacher(_named(teacher, splits), preprocessing=splits.preprocessing, labels=splits.labels)
+        instructor = Teacher(teacher, preprocessing=splits.preprocessing, labels=splits.labels)
     with _ways_out(folder):
         result = train(
             model.spec,
@@ -99,14 +101,6 @@ def fine_tune(
         notes=(*model.provenance.notes, _told(epochs, result.recipe, teacher)),
     )
     return dataclasses.replace(result.model, provenance=provenance)
-
-
-def _named(teacher: Model, splits: Splits) -> Model:
-    """The teacher with the names that its classes have here, where they are mere numbers."""
-    numbered = mere_numbers(teacher.labels) and set(teacher.labels) != set(splits.labels)
-    if numbered and len(teacher.labels) == len(splits.labels):
-        return dataclasses.replace(teacher, labels=splits.labels)
-    return teacher
 
 
 @contextmanager

@@ -45,7 +45,8 @@ class Points:
 
     def point(self, settings: Settings, make: Callable[[], Model]) -> Point:
         """The point of these settings: as it was measured before, or made, written, read back and measured."""
-        key = hashlib.sha256(json.dumps([self._codec, settings], sort_keys=True).encode()).hexdigest()[:16]
+        made_of = [self._codec, self._reference.selected_on, dict(settings)]
+        key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{key}.resfit"
         for earlier in self.tried:
             if earlier.path == path:

@@ -106,7 +106,7 @@ class Curve:
         return by_drop, by_size
 
     def tradeoff_losing(self, points_lost: float, *, near: float) -> float:
-        """The greatest tried with at most so many estimated percentage points lost, or else `near`, which is below."""
+        """The greatest tried with at most so many estimated percentage points lost, or `near` where none is greater."""
         trials = search_tradeoff(self._response, start=START_GAIN * near, limit=points_lost, trials=START_TRIALS)
         return max([near, *(trial.tradeoff for trial in trials if trial.response <= points_lost)])
 

@@ -35,7 +35,7 @@ def search_tradeoff(
     for _ in range(trials):
         response, made = attempt(tradeoff)
         done.append(Trial(tradeoff=tradeoff, response=response, made=made))
-        if CLOSE * limit <= response <= limit:
+        if limit > 0 and CLOSE * limit <= response <= limit:
             break
         following = _next_tradeoff(done, limit)
         if following is None:
@@ -59,4 +59,4 @@ def _next_tradeoff(done: list[Trial[Made]], limit: float) -> float | None:
         return guess
     if above / below < LEAST_RATIO:
         return None
-    return guess if below < guess < above else math.sqrt(below * above)
+    return guess if aim > 0 and below < guess < above else math.sqrt(below * above)

@@ -1,4 +1,4 @@
-"""Classes are matched by name, never by position."""
+"""Classes are matched by name; by position only where a model has mere numbers for them, as foreign checkpoints do."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ def match_labels(dataset: ArrayDataset, labels: tuple[str, ...], *, num_classes:
     """The dataset with targets in the model's order of `labels`.
 
     A model without label names (an imported checkpoint: none, or mere numbers) takes the data's order when its
-    `num_classes` agrees. Classes of the model that the data lacks are fine; LabelMismatch names those of the data
-    that the model lacks.
+    `num_classes` agrees, and no other data: an output 3 is not the folder "3". Of a model with names, classes that
+    the data lacks are fine; LabelMismatch names those of the data that the model lacks.
     """
-    if not labels or (mere_numbers(labels) and not set(dataset.labels) < set(labels)):
+    if mere_numbers(labels):
         if len(dataset.labels) != num_classes:
             raise LabelMismatch(
                 f"the model tells {num_classes} classes apart and carries no names;"
@@ -72,6 +72,11 @@ def numbered(num_classes: int) -> tuple[str, ...]:
     return tuple(map(str, range(num_classes)))
 
 
+def named_after(labels: tuple[str, ...], data_labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels of a model, or, where they are mere numbers of as many classes, those of the data."""
+    return data_labels if mere_numbers(labels) and len(labels) == len(data_labels) else labels
+
+
 def mere_numbers(labels: Sequence[str]) -> bool:
-    """Whether classes have no names but numbers, as those of foreign checkpoints."""
+    """Whether classes have no names, or mere numbers, as those of foreign checkpoints."""
     return tuple(labels) == numbered(len(labels))

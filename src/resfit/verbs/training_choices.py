@@ -176,11 +176,10 @@ class ChosenNetwork:
 
 def _classifier_rows(known: tuple[str, ...], wanted: tuple[str, ...]) -> list[int] | None:
     """For each wanted class its place among the known ones; None where they are others."""
-    from resfit.data.labels import mere_numbers
+    from resfit.data.labels import named_after
 
-    if sorted(known) == sorted(wanted):
-        return [known.index(label) for label in wanted]
-    return list(range(len(wanted))) if mere_numbers(known) and len(known) == len(wanted) else None
+    known = named_after(known, wanted)
+    return [known.index(label) for label in wanted] if sorted(known) == sorted(wanted) else None
 
 
 def chosen_network(name: str | None, pretrained: str | None, **changes: Any) -> ChosenNetwork:
