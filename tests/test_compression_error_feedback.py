@@ -31,7 +31,7 @@ def distortion(layer: Layer, symbols: np.ndarray) -> float:
 
 
 def price(layer: Layer, symbols: np.ndarray) -> float:
-    return float(first_costs().of(symbols, expected_magnitudes(layer, symbols)).sum())
+    return float(first_costs().at(symbols, bins(expected_magnitudes(layer, symbols))).sum())
 
 
 @given(st.integers(0, 10**6))
@@ -132,7 +132,7 @@ def test_prices_fall_for_what_was_counted_and_are_those_of_a_distribution() -> N
 
 
 def test_symbols_beyond_the_table_have_a_finite_and_rising_price() -> None:
-    prices = first_costs().of(np.array([LIMIT, 2 * LIMIT, -8 * LIMIT]), np.full(3, 4.0))
+    prices = first_costs().at(np.array([LIMIT, 2 * LIMIT, -8 * LIMIT]), bins(np.full(3, 4.0)))
     assert np.isfinite(prices).all()
     assert prices[1] == prices[0] + 2
     assert prices[2] == prices[0] + 6

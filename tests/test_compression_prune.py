@@ -123,11 +123,28 @@ def test_statistics_weigh_images_alike_and_do_without_a_batch_of_one():
     assert ((measured["bn1.running_mean"] - expected).abs() < 0.02 * (one - expected).abs() + 1e-5).all()
 
 
+def test_one_image_of_one_pixel_is_refused_and_two_are_enough():
+    model = random_model(WIDE, side=2)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 2, 2, 3), dtype=np.uint8)
+    with pytest.raises(UsageError, match="one training image of 2 x 2 pixels") as caught:
+        prune(model, pictures[:1], speedup=1.5)
+    assert caught.value.hint == "give at least 2 training images"
+    assert _ratio(model, prune(model, pictures, speedup=1.5)) >= 1.5
+    large = random_model(WIDE)
+    assert _ratio(large, prune(large, IMAGES[:1], speedup=1.5)) >= 1.5
+
+
 def test_what_cannot_be_is_said_with_what_can():
     model = random_model(WIDE)
-    with pytest.raises(BudgetNotMet, match=r"cannot cost 1000 times less: \d+\.\d\d times is the most") as caught:
+    with pytest.raises(BudgetNotMet, match=r"speedup of 1000 is out of reach: .* at most \d+\.\d\d times") as caught:
         prune(model, IMAGES, speedup=1000, kind="magnitude")
     assert caught.value.exit_code == 3
+    most = float(str(caught.value.hint).removeprefix("ask for a speedup of at most "))
+    assert most <= _ratio(model, prune(model, IMAGES, speedup=most, kind="magnitude"))
+    narrow = random_model(dataclasses.replace(WIDE, depths=(1, 1), widths=(8, 8), stem_width=8))
+    with pytest.raises(BudgetNotMet, match=r"at most 1\.00 times less") as caught:
+        prune(narrow, IMAGES, speedup=1000, kind="magnitude")
+    assert caught.value.hint == "leave the speedup out"
     for values, match in (({"speedup": 1.0}, "expected more than 1"), ({"speedup": 2.0, "multiple": 0}, "multiple is")):
         with pytest.raises(UsageError, match=match):
             prune(model, IMAGES, **values)

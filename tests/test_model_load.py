@@ -34,6 +34,24 @@ def test_checkpoint_files(tmp_path: Path) -> None:
     assert model.preprocessing.height == 20
 
 
+def test_a_size_is_asked_for_only_where_there_is_a_network_without_one(tmp_path: Path) -> None:
+    def broken() -> tuple[int, int]:
+        raise UsageError("no such data")
+
+    torch.save(small_model(small_spec()).weights, tmp_path / "net.pth")
+    (tmp_path / "text.pth").write_text("no network")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
+    for name in ("text.pth", "other.pth"):
+        with pytest.raises(ModelError, match=name):
+            load(tmp_path / name, usual_size=broken)
+    for source in (tmp_path / "net.pth", "resnet8"):
+        with pytest.raises(UsageError, match="no such data"):
+            load(source, usual_size=broken)
+        assert load(source, usual_size=broken, img_size=9).preprocessing.height == 9
+        preprocessing = load(source, usual_size=lambda: (7, 8)).preprocessing
+        assert (preprocessing.height, preprocessing.width) == (7, 8)
+
+
 def test_names_give_untrained_networks_of_a_seed() -> None:
     torch.manual_seed(123)
     state = torch.random.get_rng_state()

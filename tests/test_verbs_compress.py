@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from resfit.model.model import weights_sha256
 from resfit.model.run_folder import save
 from resfit.training.events import Started, StepDone
 from resfit.training.surroundings import Interrupted
+from resfit.verbs import compress_proof
 from resfit.verbs.compress import compress, render
 
 
@@ -198,6 +200,41 @@ def test_an_interrupted_command_makes_only_what_it_had_not(
     assert "resumes" in capsys.readouterr().err
     assert [point["bits"] for point in result["points"]] == first + made
     assert made
+
+
+@pytest.mark.usefixtures("at_home")
+def test_an_interruption_once_the_file_is_in_place_promises_nothing(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = shutil.rmtree
+
+    def stopped(folder: str | Path, **options: Any) -> None:
+        if str(folder).endswith(".work"):
+            raise KeyboardInterrupt
+        removed(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", stopped)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compressed(run, tmp_path, max_drop=100.0, method="fp16")
+    assert str(caught.value) == ""
+    assert load(tmp_path / "small.resfit").provenance.trained
+
+
+@pytest.mark.usefixtures("at_home")
+def test_what_the_evaluations_say_is_printed_once_and_kept(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = compress_proof.evaluated
+
+    def evaluated(path: Path, data: str, **flags: Any) -> dict[str, Any]:
+        return {**measured(path, data, **flags), "notes": ["said of both", f"said of {path.name}"]}
+
+    monkeypatch.setattr(compress_proof, "evaluated", evaluated)
+    notes = compressed(run, tmp_path, max_drop=100.0, method="fp16")["notes"]
+    assert notes[:2] == ["said of both", "said of original.resfit"]
+    assert len(notes) == 3
+    said = capsys.readouterr().err
+    assert [said.count(f"note: {note}") for note in notes] == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("at_home")

@@ -5,11 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_compressions import compressed, digits_model, make_quick, measure_at_home
 
 from resfit.cli import main
+from resfit.data.sources import open_data
 from resfit.errors import ResfitError
 from resfit.model.load import load
 from resfit.model.run_folder import save
@@ -188,6 +191,21 @@ def test_the_proof_is_an_evaluation_by_all_its_flags(run: str, shapes_folder: Pa
     assert len(proven["notes"]) == 0
     with pytest.raises(ResfitError, match=r"could not be evaluated: .*classes"):
         compress_proof.evaluated(Path(run), str(shapes_folder), **flags)
+
+
+def test_the_proof_does_without_as_many_images_as_it_may(run: str, tmp_path: Path) -> None:
+    pictures = open_data("digits", roles=("test",)).role("test")
+    for target in range(10):
+        folder = tmp_path / "test" / pictures.labels[target]
+        folder.mkdir(parents=True)
+        index = int(np.flatnonzero(pictures.targets == target)[0])
+        Image.fromarray(pictures.images[index][..., 0]).save(folder / "good.png")
+    (tmp_path / "test" / "7" / "bad.png").write_bytes(b"no picture")
+    flags = {"split_seed": 0, "threads": 1}
+    proven = compress_proof.evaluated(Path(run), str(tmp_path), max_unreadable=0.1, **flags)
+    assert (proven["num_images"], len(proven["skipped"])) == (10, 1)
+    with pytest.raises(ResfitError, match=r"bad\.png"):
+        compress_proof.evaluated(Path(run), str(tmp_path), max_unreadable=0.09, **flags)
 
 
 @pytest.mark.usefixtures("at_home")

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from bad_images import with_bad_images
+from foreign_folders import huggingface_files, timm_files, write_cached
 from small_compressions import SPEC, compressed, digits_model, make_quick, measure_at_home
+from small_models import small_model, small_spec
 
 from resfit.data.labels import LabelMismatch
 from resfit.data.preprocessing import Preprocessing
@@ -102,12 +104,19 @@ def test_the_cut_is_the_run_s_own_and_goes_with_the_file(tmp_path: Path, capsys:
     assert own["notes"] == []
     assert "split seed is 3" in zero["notes"][0]
     for result in (own, zero):
-        path = result["artifact"]["path"]
-        assert evaluate(path, "digits", threads=1)["accuracy"] == result["accuracy_after"]
+        path, cut = result["artifact"]["path"], result["seeds"]["split_seed"]
+        assert evaluate(path, "digits", threads=1, split_seed=cut)["accuracy"] == result["accuracy_after"]
         again = opened(path)
-        assert again.split_seed == result["seeds"]["split_seed"]
-        assert again.roles == result["roles"]
-    assert "split seed is 3" in evaluate(own["artifact"]["path"], "digits", split_seed=0, threads=1)["notes"][0]
+        assert again.split_seed == 3
+        assert again.roles == own["roles"]
+        assert evaluate(path, "digits", split_seed=3, threads=1)["notes"] == []
+        assert "split seed is 3" in evaluate(path, "digits", split_seed=0, threads=1)["notes"][0]
+
+
+def test_the_cut_of_the_compression_goes_with_the_file_where_that_of_the_training_is_unknown(tmp_path: Path) -> None:
+    torch.save(dict(digits_model().weights), tmp_path / "digits.th")
+    result = compressed(str(tmp_path / "digits.th"), tmp_path, **KEPT, split_seed=5)
+    assert opened(result["artifact"]["path"]).split_seed == 5
 
 
 def test_the_network_of_a_fit_is_measured_not_its_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,11 +132,27 @@ def test_the_network_of_a_fit_is_measured_not_its_artifact(tmp_path: Path, capsy
     assert compressed(source, tmp_path, **KEPT, img_size=10)["preprocessing"]["height"] == 10
 
 
-def test_the_size_is_the_model_s_or_the_data_s_where_it_has_none(tmp_path: Path, shapes_folder: Path) -> None:
+def test_the_size_is_the_model_s_or_the_data_s_where_it_has_none(
+    tmp_path: Path, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     model, data = colours(size=9), str(shapes_folder)
     save_container(model, tmp_path / "container")
     torch.save(dict(model.weights), tmp_path / "weights.th")
-    sized = {"container": 9, "weights.th": 12, run_of(model, tmp_path / "run"): 9, "resnet8": 12}
+    published = small_model(small_spec(stem="imagenet", stem_width=8))
+    write_cached(tmp_path / "hf" / "hub", "timm/resnet18.small", timm_files(published))
+    write_cached(tmp_path / "hf" / "hub", "somebody/small", huggingface_files(published))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(published.weights, tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-0123abcd.pth")
+    build(model, tmp_path / "exported.safetensors", format="torch")
+    sized = {
+        "container": 9, "weights.th": 12, run_of(model, tmp_path / "run"): 9, "resnet8": 12,
+        "exported.safetensors": 9, "timm:resnet18.small": 40, "hf-hub:somebody/small": 48,
+        "hf/hub/models--somebody--small": 48, "torchvision:resnet18": 12,
+    }  # fmt: skip
     for name, size in sized.items():
         source = str(tmp_path / name) if (tmp_path / name).exists() else name
         assert load_for(source, data).preprocessing.height == size
@@ -147,22 +172,27 @@ def test_untrained_weights_are_said_to_be_so(tmp_path: Path, shapes_folder: Path
 def test_unreadable_images_are_left_out_up_to_the_share_that_the_run_allows(
     tmp_path: Path, shapes_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(shapes_folder, data)
-    tested = open_data(str(data), roles=("test",)).test
-    assert tested is not None
-    assert tested.names is not None
-    bad = next(path for path in data.rglob("*.png") if tested.names[0].endswith(f"{path.parent.name}/{path.name}"))
-    bad.write_bytes(b"no picture")
+    num_tested = len(open_data(str(shapes_folder), roles=("test",)).role("test"))
+    data, bad = with_bad_images(shapes_folder, tmp_path / "data", "test", 2)
     plain = run_of(colours(), tmp_path / "plain")
-    with pytest.raises(DataError, match=bad.name):
-        compressed(plain, tmp_path, data=str(data), **KEPT)
-    assert not (tmp_path / "small.resfit.work").exists()
-    allowing = run_of(colours(), tmp_path / "allowing", max_unreadable=0.2)
+    for flags in ({}, {"max_unreadable": 0.02}):
+        with pytest.raises(DataError, match=bad[0]):
+            compressed(plain, tmp_path, data=data, **KEPT, **flags)
+        assert not (tmp_path / "small.resfit.work").exists()
+    share = 0.03  # of all 90 images, as in training; of the test images alone it would be none
+    assert share * num_tested < 1
+    allowing = run_of(colours(), tmp_path / "allowing", max_unreadable=share)
     for result in (
-        compressed(plain, tmp_path, data=str(data), **KEPT, max_unreadable=0.2),
-        compressed(allowing, tmp_path, data=str(data), **KEPT),
+        compressed(plain, tmp_path, data=data, **KEPT, max_unreadable=share),
+        compressed(allowing, tmp_path, data=data, **KEPT),
     ):
-        assert result["max_unreadable"] == 0.2
-        assert result["num_images"] == len(tested) - 1
-    assert bad.name in capsys.readouterr().err
+        assert result["max_unreadable"] == share
+        assert result["num_images"] == num_tested - 2
+    assert bad[0] in capsys.readouterr().err
+
+
+def test_no_choice_is_made_with_test_images_in_reach(tmp_path: Path) -> None:
+    inputs = opened(run_of(digits_model(), tmp_path / "run"))
+    assert inputs.splits.test is None
+    assert inputs.splits.fingerprint == open_data("digits", roles=("train", "validation")).fingerprint
+    assert inputs.roles == open_data("digits").roles()

@@ -1,20 +1,25 @@
 """`export`: the written file answers as the model does, and each flag changes something."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bad_images import with_bad_images
 from random_models import random_model
+from small_compressions import digits_model
 
 import resfit
 from resfit.engines.artifact import describe
-from resfit.errors import BudgetNotMet, EngineError, MissingExtra, ModelError, UsageError
+from resfit.errors import BudgetNotMet, DataError, EngineError, MissingExtra, ModelError, UsageError
+from resfit.model.container import save_container
 from resfit.model.run_folder import save
 from resfit.nn.spec import ResNetSpec
 from resfit.storage import sha256_file
+from resfit.verbs.model_and_data import with_split_seed
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +216,33 @@ def test_int8_refuses_the_torch_format_and_missing_data(run: str, shapes_folder:
         resfit.export(run, precision="int8", out=str(tmp_path / "m"))
     with pytest.raises(UsageError, match="is a folder"):
         resfit.export(run, out=str(tmp_path))
+
+
+def test_images_are_cut_as_the_training_s_were(tmp_path: Path) -> None:
+    model, settings = digits_model(), {"data": "digits", "max_drop": 100.0, "threads": 1}
+    sources = [tmp_path / "run", tmp_path / "c.resfit"]
+    save(model, sources[0])
+    (sources[0] / "request.json").write_text(json.dumps({"opening": {"split_seed": 3}}))
+    save_container(with_split_seed(model, 3), sources[1])
+    own, zero = (resfit.evaluate(str(sources[0]), "digits", split="validation", split_seed=cut) for cut in (3, 0))
+    assert own["accuracy"] != zero["accuracy"]
+    for source in sources:
+        result = resfit.export(str(source), out=str(tmp_path / "m.onnx"), **settings)
+        assert result["accuracy_before"] == own["accuracy"]
+
+
+def test_as_many_images_may_be_unreadable_as_in_the_training(
+    run: str, shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, bad = with_bad_images(shapes_folder, tmp_path / "data", "validation", 1)
+    flags: dict[str, Any] = {"data": data, "out": str(tmp_path / "m.onnx"), "threads": 1}
+    with pytest.raises(DataError, match=bad[0]):
+        resfit.export(run, **flags)
+    share = 0.03  # of all 90 images, as in training; of the validation images alone it would be none
+    shutil.copytree(run, tmp_path / "run")
+    request = json.loads((tmp_path / "run" / "request.json").read_text())
+    request["opening"]["max_unreadable"] = share
+    (tmp_path / "run" / "request.json").write_text(json.dumps(request))
+    result = resfit.export(str(tmp_path / "run"), **flags)
+    assert result["compared_on"] == "5 validation images"
+    assert bad[0] in capsys.readouterr().err

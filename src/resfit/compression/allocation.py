@@ -30,11 +30,11 @@ def chosen(
     most = allocation.macs() / speedup
     while allocation.macs() > most:
         if not allocation.step():
-            reached = allocation.total / allocation.macs()
+            reached = np.floor(100 * allocation.total / allocation.macs()) / 100  # what is named can be asked for
             raise BudgetNotMet(
-                f"the network cannot cost {speedup:g} times less: {reached:.2f} times is the most, at widths that are "
-                f"multiples of {multiple}",
-                hint="ask for less",
+                f"a speedup of {speedup:g} is out of reach: removing channels makes this network cost at most "
+                f"{reached:.2f} times less",
+                hint=f"ask for a speedup of at most {reached:.2f}" if reached > 1 else "leave the speedup out",
             )
     allocation.give_back(most)
     return allocation.removed()

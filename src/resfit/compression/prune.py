@@ -147,9 +147,19 @@ def with_statistics(model: Model, images: Images, *, seed: int = 0) -> Model:
         norm.momentum = None  # a plain mean over batches, which are therefore about equal
         norm.train()
     order = np.sort(rng(seed, "statistics").permutation(len(images))[:STATISTICS_IMAGES])
-    input_layer = InputLayer(model.preprocessing, "contiguous")
+    size = model.preprocessing
+    input_layer = InputLayer(size, "contiguous")
     for places in np.array_split(order, -(-len(order) // STATISTICS_BATCH)):
-        module(input_layer(images[places]))
+        try:
+            module(input_layer(images[places]))
+        except ValueError as error:  # torch's, of a batch of one value a channel
+            if len(places) > 1:
+                raise
+            raise UsageError(
+                f"one training image of {size.height} x {size.width} pixels has no variance to measure: it is a single "
+                "pixel where the network has a batch norm",
+                hint="give at least 2 training images",
+            ) from error
     measured = {
         name: tensor for name, tensor in module.state_dict().items() if name.endswith(("running_mean", "running_var"))
     }

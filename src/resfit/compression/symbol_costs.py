@@ -23,12 +23,8 @@ class SymbolCosts:
 
     bits: Array
 
-    def of(self, symbols: Array, expected: Array) -> Array:
-        """The price of each symbol (whole numbers of any shape) where magnitudes `expected` are expected."""
-        return self.at(symbols, bins(expected))
-
     def at(self, symbols: Array, places: Array) -> Array:
-        """The price of each symbol in the bin of its place."""
+        """The price of each symbol (whole numbers of any shape) in the bin of its place, see `bins`."""
         sizes = np.abs(symbols)
         if sizes.max(initial=0) <= LIMIT:  # nearly always
             return self.bits[places, symbols.astype(np.int64) + LIMIT]

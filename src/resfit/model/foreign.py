@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ def load_checkpoint(
     std: Sequence[float] | None = None,
     img_size: int | tuple[int, int] | None = None,
     labels: Sequence[str] | None = None,
+    usual_size: Callable[[], tuple[int, int]] | None = None,
 ) -> Model:
     """The model of a foreign checkpoint: .safetensors, or anything torch saved (only tensors are unpickled).
 
     spec: the network; None reads it from tensor names and shapes.
     num_classes: what the classifier must have, if given.
     mean, std: normalisation as fractions of 255, a value a channel; None assumes ImageNet's.
-    img_size: side, or (height, width), in pixels; None assumes 32 for a CIFAR stem and 224 otherwise.
+    img_size: side, or (height, width), in pixels; None asks usual_size for the latter, once the
+        file is known to be a network's, or without it assumes 32 for a CIFAR stem and 224 otherwise.
     labels: class names in the order of the logits; None numbers them.
     What was inferred or assumed is said in provenance.notes. A file that is no ResNet's is a ModelError that
     lists the tensors in the way.
@@ -57,6 +59,8 @@ def load_checkpoint(
     spec, weights = network_of(path, tensors, notes, spec=spec)
     if num_classes not in (None, spec.num_classes):
         raise ModelError(f"{path} has {spec.num_classes} classes, expected {num_classes}")
+    if img_size is None and usual_size is not None:
+        img_size = usual_size()
     preprocessing = _preprocessing(spec, mean, std, img_size, notes)
     if labels is None:
         notes.append("the file names no classes: they are numbered")

@@ -63,7 +63,7 @@ def load(
     located = Located(path=path, source=str(source)) if path.exists() else locate(str(source))
     if located is None:
         named = _untrained(str(source), num_classes=num_classes, in_channels=in_channels, seed=seed)
-        return _changed(named, mean, std, _size(img_size, usual_size), labels)
+        return _changed(named, mean, std, usual_size() if usual_size and img_size is None else img_size, labels)
     model = _located(located, mean, std, img_size, labels, usual_size)
     for name, expected in (("num_classes", num_classes), ("in_channels", in_channels)):
         found = getattr(model.spec, name)
@@ -103,14 +103,8 @@ def _located(
         raise UsageError(f"{path} is {NOT_MODELS[path.suffix]}")
     if (own := load_own_weights(path)) is not None:
         return _changed(own, mean, std, img_size, labels)
-    model = load_checkpoint(path, mean=mean, std=std, img_size=_size(img_size, usual_size), labels=labels)
+    model = load_checkpoint(path, mean=mean, std=std, img_size=img_size, labels=labels, usual_size=usual_size)
     return dataclasses.replace(model, provenance=dataclasses.replace(model.provenance, source=located.source))
-
-
-def _size(
-    given: int | tuple[int, int] | None, usual: Callable[[], tuple[int, int]] | None
-) -> int | tuple[int, int] | None:
-    return usual() if given is None and usual is not None else given
 
 
 def _from_folder(path: Path, source: str) -> Model:

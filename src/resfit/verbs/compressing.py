@@ -77,9 +77,12 @@ class Job:
                 self.say(f"note: {note}")
             folder = self._work_folder(inputs)
             try:
-                return self._compressed(inputs, folder)
+                result = self._compressed(inputs, folder)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(f"interrupted; the same command goes on with what {folder} holds") from error
+            if result["work_folder"] is None:  # what it was for is in place, and nothing is to go on
+                shutil.rmtree(folder)
+            return result
 
     def _compressed(self, inputs: Inputs, folder: Path) -> dict[str, Any]:
         original, splits = inputs.original, inputs.splits
@@ -99,9 +102,7 @@ class Job:
         }
         if outcome.chosen is None:
             return {**result, "artifact": None, "work_folder": str(folder), "exit_code": BROKEN}
-        proven = self._proven(outcome.chosen, inputs, folder)
-        shutil.rmtree(folder)
-        return {**result, **proven, "work_folder": None}
+        return {**result, **self._proven(outcome.chosen, inputs, folder), "work_folder": None}
 
     @property
     def _prunes(self) -> bool:
@@ -214,6 +215,9 @@ class Job:
         """Accuracies of both, each read from its file by a new process; the file is in its place if the gate holds."""
         save_container(inputs.original, folder / ORIGINAL, codec="raw")  # without loss, so that both are opened alike
         before, after = (self._evaluated(path, inputs) for path in (folder / ORIGINAL, chosen.path))
+        notes = list(dict.fromkeys((*inputs.notes, *before["notes"], *after["notes"])))
+        for note in notes[len(inputs.notes) :]:
+            self.say(f"note: {note}")
         proof = compress_proof.proof(before, after)
         holds = self.wish.max_drop is None or proof["drop"] <= self.wish.max_drop + 1e-9
         path = self.path if holds else self.path.with_name(f"{self.path.stem}.rejected{self.path.suffix}")
@@ -226,19 +230,16 @@ class Job:
             "artifact": {"path": str(path), "file_bytes": size, "sha256": sha256_file(path)},
             "ratio": 4 * parameters(inputs.original.spec) / size,
             **proof,
+            "notes": notes,
             "binding": [] if holds else ["max_drop"],
             "nearest": [] if holds else [chosen.to_dict()],
             "exit_code": 0 if holds else BROKEN,
         }
 
     def _evaluated(self, path: Path, inputs: Inputs) -> dict[str, Any]:
-        result = compress_proof.evaluated(
-            path, self.data, split_seed=inputs.split_seed, max_unreadable=inputs.max_unreadable, threads=self.threads
+        return compress_proof.evaluated(
+            path, self.data, split_seed=inputs.split_seed, max_unreadable=inputs.test_unreadable, threads=self.threads
         )
-        for note in result["notes"]:
-            if note not in inputs.notes:
-                self.say(f"note: {note}")
-        return result
 
 
 def calibration_images(model: Model, splits: Splits, *, seed: int) -> Images:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from resfit.errors import BudgetNotMet, EngineError, UsageError
+from resfit.errors import BudgetNotMet, DataError, EngineError, UsageError
 from resfit.verbs.arguments import check_counts
 from resfit.verbs.exported import Exported, publish, write_exported
 
@@ -65,7 +65,7 @@ def export(
     loaded = load(model, mean=mean, std=std, img_size=img_size)
     for note in loaded.provenance.notes:
         print(f"note: {note}", file=sys.stderr)
-    images, basis = _images(loaded, data, precision, seed)
+    images, basis = _images(loaded, model, data, precision, seed)
     shipped = loaded if precision == "fp32" else _quantised(loaded, images.get("train"), seed)
     for note in shipped.provenance.notes[len(loaded.provenance.notes) :]:
         print(f"note: {note}", file=sys.stderr)
@@ -140,8 +140,11 @@ def _quantised(loaded: Any, images: Any, seed: int) -> Any:
     return quantise(loaded, images, seed=seed)
 
 
-def _images(loaded: Any, data: str | None, precision: str, seed: int) -> tuple[dict[str, Any], str]:
-    """Images to calibrate on (train), to compare on, all for validation with labels; and a phrase for the second."""
+def _images(loaded: Any, model: str, data: str | None, precision: str, seed: int) -> tuple[dict[str, Any], str]:
+    """Images to calibrate on (train), to compare on, all for validation with labels; and a phrase for the second.
+
+    They are cut as the model's training was, and as many may be unreadable.
+    """
     import numpy as np
 
     from resfit.randomness import rng
@@ -152,9 +155,16 @@ def _images(loaded: Any, data: str | None, precision: str, seed: int) -> tuple[d
         noise = rng(seed, "comparison noise").integers(0, 256, size, dtype=np.uint8)
         return {"compare": noise}, f"{len(noise)} images of noise"
     from resfit.data.sources import open_data
+    from resfit.verbs.model_and_data import own_max_unreadable, own_split_seed
 
-    roles = ("train", "validation") if precision == "int8" else ("validation",)
-    splits = open_data(data, preprocessing=shape, roles=roles)
+    cut, share = own_split_seed(model, loaded) or 0, own_max_unreadable(model)
+    opening: dict[str, Any] = {"preprocessing": shape, "split_seed": cut, "max_unreadable": share}
+    try:
+        splits = open_data(data, roles=("train", "validation") if precision == "int8" else ("validation",), **opening)
+    except DataError:
+        if not share:
+            raise
+        splits = open_data(data, **opening)  # the share is one of all images, and these roles may have more than theirs
     compare = splits.validation.images[:COMPARED_IMAGES]
     images = {"compare": compare, "validation": splits.validation}
     if precision == "int8":

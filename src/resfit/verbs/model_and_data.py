@@ -44,6 +44,11 @@ def own_split_seed(source: str, model: "Model | None") -> int | None:
     return seed if isinstance(seed, int) else None
 
 
+def own_max_unreadable(source: str) -> float:
+    """The share of all its images, of the three roles together, that a training did without; 0 for other models."""
+    return float((opening_of_the_run(source) or {}).get("max_unreadable") or 0.0)
+
+
 def cut_notes(own: int | None, split_seed: int | None) -> tuple[str, ...]:
     """A warning where the user's cut is not the model's own."""
     if split_seed is None or own in (None, split_seed):
@@ -52,7 +57,7 @@ def cut_notes(own: int | None, split_seed: int | None) -> tuple[str, ...]:
 
 
 def with_split_seed(model: "Model", split_seed: int) -> "Model":
-    """The model with a note of the cut for those who evaluate it later; the usual seed 0 takes no bytes of its file."""
+    """The model with a note of the cut it learned by, for later; the usual seed 0 takes no bytes of its file."""
     data = {name: value for name, value in (model.provenance.data or {}).items() if name != SPLIT_SEED}
     if split_seed:
         data[SPLIT_SEED] = split_seed
