@@ -108,7 +108,7 @@ def test_wide_networks_and_those_without_norms_take_lower_rates():
     assert recipe_for(architecture("resnet50")) == recipe_for(architecture("resnet18"))
     assert recipe_for(architecture("resnet18")).lr == pytest.approx(FINE_TUNING.lr / 8)
     folded = recipe_for(dataclasses.replace(architecture("resnet32"), norm="none", bias=True))
-    assert folded.lr < 0.1 * FINE_TUNING.lr
+    assert folded.lr < 0.2 * FINE_TUNING.lr
     assert folded.clip_norm is not None
 
 
