@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from random_models import random_images, random_model
-from small_models import small_model, small_spec
 
 from resfit.compression.allocation import chosen
 from resfit.compression.couplings import couplings
-from resfit.compression.prune import prune, with_statistics
+from resfit.compression.prune import prune
 from resfit.errors import BudgetNotMet, UsageError
 from resfit.measure.macs import macs
 from resfit.model.model import weights_sha256
@@ -75,8 +74,7 @@ def test_what_matters_least_goes_first():
     smaller = prune(silent, IMAGES, speedup=1.6, kind="taylor")
     assert smaller.spec.widths == WIDE.widths
     inputs = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    expected = with_statistics(silent, IMAGES).module()(inputs)
-    torch.testing.assert_close(smaller.module()(inputs), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(smaller.module()(inputs), silent.module()(inputs), rtol=2e-2, atol=2e-2)
 
 
 def test_each_kind_and_each_seed_may_choose_otherwise():
@@ -97,41 +95,13 @@ def test_the_input_is_left_as_it_was():
     assert weights_sha256(model) == before
 
 
-def test_statistics_are_those_of_the_images():
-    model = small_model(small_spec())
-    pictures = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), dtype=np.uint8)
-    measured = with_statistics(model, pictures)
-    mean, std = (np.array(values) for values in (model.preprocessing.mean, model.preprocessing.std))
-    inputs = torch.from_numpy(((pictures / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
-    written = torch.nn.functional.conv2d(inputs, model.weights["conv1.weight"], padding=1)
-    torch.testing.assert_close(measured.weights["bn1.running_mean"], written.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
-    assert torch.equal(measured.weights["conv1.weight"], model.weights["conv1.weight"])
-    bare = small_model(small_spec(norm="none", bias=True))
-    assert with_statistics(bare, pictures) is bare
-
-
-def test_statistics_weigh_images_alike_and_do_without_a_batch_of_one():
-    """One image after a full batch, which has maps of one pixel."""
-    model = random_model(WIDE, side=2)
-    pictures = np.full((65, 2, 2, 3), 30, np.uint8)
-    pictures[-1] = 255
-    measured = with_statistics(model, pictures).weights
-    inputs = torch.from_numpy((pictures / 255 - np.array(model.preprocessing.mean)) / np.array(model.preprocessing.std))
-    written = torch.nn.functional.conv2d(inputs.permute(0, 3, 1, 2).float(), model.weights["conv1.weight"], padding=1)
-    expected = written.mean((0, 2, 3))
-    one = written[-1].mean((1, 2))
-    assert ((measured["bn1.running_mean"] - expected).abs() < 0.02 * (one - expected).abs() + 1e-5).all()
-
-
-def test_one_image_of_one_pixel_is_refused_and_two_are_enough():
+def test_one_image_of_one_pixel_is_enough():
     model = random_model(WIDE, side=2)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 2, 2, 3), dtype=np.uint8)
-    with pytest.raises(UsageError, match="one training image of 2 x 2 pixels") as caught:
-        prune(model, pictures[:1], speedup=1.5)
-    assert caught.value.hint == "give at least 2 training images"
-    assert _ratio(model, prune(model, pictures, speedup=1.5)) >= 1.5
-    large = random_model(WIDE)
-    assert _ratio(large, prune(large, IMAGES[:1], speedup=1.5)) >= 1.5
+    for count in (1, 2):
+        smaller = prune(model, pictures[:count], speedup=1.5)
+        assert _ratio(model, smaller) >= 1.5
+        assert all(torch.isfinite(tensor).all() for tensor in smaller.weights.values())
 
 
 def test_what_cannot_be_is_said_with_what_can():

@@ -41,24 +41,54 @@ class Moments:
         """float64 (outputs, inputs), about the inputs' means."""
         return self.targets[:, :-1] - np.outer(self.targets[:, -1], self.means)
 
+    def part(self, outputs: Array, inputs: Array) -> "Moments":
+        """Those of some outputs and some inputs, by their places, and of the constant."""
+        places = np.append(inputs, len(self.inputs) - 1)
+        return Moments(inputs=self.inputs[np.ix_(places, places)], targets=self.targets[np.ix_(outputs, places)])
+
+    def without_constant(self) -> "Moments":
+        """Those of a layer without a bias: nothing makes a mean error good."""
+        inputs, targets = self.inputs.copy(), self.targets.copy()
+        inputs[-1, :-1] = inputs[:-1, -1] = 0
+        targets[:, -1] = 0
+        return Moments(inputs=inputs, targets=targets)
+
 
 def moments_of(meeting: Meeting, generator: np.random.Generator) -> list[Moments]:
     """The moments of each group of a layer (one without groups), of pixels drawn with the generator."""
     groups = meeting.operation.groups if isinstance(meeting.operation, layout.Convolution) else 1
-    sums: list[tuple[Tensor, Tensor]] = []
-    count = 0
+    sums: list[_Sums] = []
     for patches, targets in _samples(meeting, generator):
-        ones = torch.ones(len(patches), 1)
         parts = zip(patches.chunk(groups, 1), targets.chunk(groups, 1), strict=True)
         for group, (part, wanted) in enumerate(parts):
-            inputs = torch.cat([part, ones], 1)
-            squares, products = (inputs.T @ inputs).double(), (wanted.T @ inputs).double()
             if group == len(sums):
-                sums.append((squares, products))
-            else:
-                sums[group] = (sums[group][0] + squares, sums[group][1] + products)
-        count += len(patches)
-    return [Moments(inputs=a.div_(count).numpy(), targets=b.div_(count).numpy()) for a, b in sums]
+                sums.append(_Sums(part, wanted))
+            sums[group].add(part, wanted)
+    return [group.moments() for group in sums]
+
+
+class _Sums:
+    """Sums of products in float32, of what is left of numbers without about their means: few digits cancel later."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor):
+        self.input_centre, self.target_centre = inputs.mean(0), targets.mean(0)
+        size = len(self.input_centre) + 1
+        self.squares = torch.zeros(size, size, dtype=torch.float64)
+        self.products = torch.zeros(len(self.target_centre), size, dtype=torch.float64)
+
+    def add(self, inputs: Tensor, targets: Tensor) -> None:
+        inputs = torch.cat([inputs - self.input_centre, torch.ones(len(inputs), 1)], 1)
+        self.squares += (inputs.T @ inputs).double()
+        self.products += ((targets - self.target_centre).T @ inputs).double()
+
+    def moments(self) -> Moments:
+        """With the centres put back, in float64: x = shift [x - centre, 1]."""
+        count = self.squares[-1, -1]
+        shift = torch.eye(len(self.squares), dtype=torch.float64)
+        shift[:-1, -1] = self.input_centre.double()
+        products = self.products / count
+        products += torch.outer(self.target_centre.double(), self.squares[-1] / count)
+        return Moments(inputs=(shift @ (self.squares / count) @ shift.T).numpy(), targets=(products @ shift.T).numpy())
 
 
 def output_pixels(meeting: Meeting) -> int:

@@ -4,13 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from resfit.compression.allocation import chosen
+from resfit.compression.compensation import remove_compensated
 from resfit.compression.fine_tune import fine_tune
 from resfit.compression.importance import Importance, importance
-from resfit.compression.removal import remove
 from resfit.compression.sparsify import keep_zeros, sparsify
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
@@ -18,13 +16,9 @@ from resfit.errors import UsageError
 from resfit.measure.macs import macs
 from resfit.model.model import Model, weights_sha256
 from resfit.model.run_folder import is_run, load_run, save
-from resfit.randomness import rng
 from resfit.training.events import Subscriber
-from resfit.training.step import InputLayer
 
 START = "pruned"  # subfolder of a training's folder
-STATISTICS_IMAGES = 2048
-STATISTICS_BATCH = 64
 
 
 def prune(
@@ -38,10 +32,10 @@ def prune(
 ) -> Model:
     """The model with so many times fewer multiply-accumulates, by removing what its answers depend on least.
 
-    images: uint8 (N, height, width, channels) from training, which importance and the norms' statistics are measured
-        on; labels are not looked at.
+    images: uint8 (N, height, width, channels) from training, on which importance is measured and what stays is fitted;
+        labels are not looked at.
     multiple: widths go down to multiples of it, which hardware likes; a block whose width would reach zero goes whole.
-    Nothing is trained: batch norms' statistics are measured anew, and answers are worse until it is (see prune_to).
+    Nothing is trained, and answers are worse until it is (see prune_to): see `compensation` for what is made good.
     The input is unchanged; same input, same result. UsageError for a speedup that is not above 1; BudgetNotMet, with
     the most there is to gain, where the network cannot be that small.
     """
@@ -52,7 +46,7 @@ def prune(
     size = model.preprocessing
     scores = importance(model, images, kind=kind, seed=seed)
     removed = chosen(model.spec, scores, height=size.height, width=size.width, speedup=speedup, multiple=multiple)
-    smaller = with_statistics(remove(model, removed), images, seed=seed)
+    smaller = remove_compensated(model, removed, images, seed=seed)
     before, after = (macs(spec, size.height, size.width) for spec in (model.spec, smaller.spec))
     note = f"pruned by {kind} (seed {seed}) from {before:,} to {after:,} multiply-accumulates"
     notes = (*model.provenance.notes, note)
@@ -133,34 +127,3 @@ def pruned_start(
     if kept is not None:
         save(smaller, kept)
     return smaller
-
-
-@torch.no_grad()
-def with_statistics(model: Model, images: Images, *, seed: int = 0) -> Model:
-    """The model with its batch norms' means and variances measured on up to 2,048 of these images, as it is now."""
-    module = model.module()
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-    if not norms:
-        return model
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches, which are therefore about equal
-        norm.train()
-    order = np.sort(rng(seed, "statistics").permutation(len(images))[:STATISTICS_IMAGES])
-    size = model.preprocessing
-    input_layer = InputLayer(size, "contiguous")
-    for places in np.array_split(order, -(-len(order) // STATISTICS_BATCH)):
-        try:
-            module(input_layer(images[places]))
-        except ValueError as error:  # torch's, of a batch of one value a channel
-            if len(places) > 1:
-                raise
-            raise UsageError(
-                f"one training image of {size.height} x {size.width} pixels has no variance to measure: it is a single "
-                "pixel where the network has a batch norm",
-                hint="give at least 2 training images",
-            ) from error
-    measured = {
-        name: tensor for name, tensor in module.state_dict().items() if name.endswith(("running_mean", "running_var"))
-    }
-    return dataclasses.replace(model, weights={**model.weights, **measured})

@@ -116,7 +116,7 @@ class _Rounding:
     ) -> tuple[Array, Array, Array]:
         """Symbols (outputs, inputs), scales and biases (outputs,) of one group."""
         if not bias:
-            moments = _without_means(moments)
+            moments = moments.without_constant()
         covariance = damped_covariance(moments)
         if steps is None:
             spread = float(np.exp(2 * np.log(np.diag(covariance.factor)).mean()))
@@ -165,11 +165,3 @@ def bits_for(symbols: Array) -> int:
     """The least bits of a grid that holds the symbols, at most 16."""
     largest = int(np.abs(symbols).max(initial=0))
     return min(MOST_BITS, max(2, largest.bit_length() + 1))
-
-
-def _without_means(moments: Moments) -> Moments:
-    """The moments of a layer without a bias: nothing makes a mean error good."""
-    inputs, targets = moments.inputs.copy(), moments.targets.copy()
-    inputs[-1, :-1] = inputs[:-1, -1] = 0
-    targets[:, -1] = 0
-    return Moments(inputs=inputs, targets=targets)

@@ -3,15 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from resfit.data.images import Images
+from resfit.measure.macs import stages
 from resfit.model.model import Model
 from resfit.nn import plan as layout
 from resfit.nn.resnet import build_module
+from resfit.randomness import rng
 
 BATCH = 64
+MOST_IMAGES, LEAST_IMAGES = 1024, 8
+HELD_BYTES = 1.5e9  # of activations held in memory, roughly
 
 Batches = list[Tensor]
 WeightLayer = layout.Convolution | layout.Linear
@@ -46,6 +51,15 @@ def carry(model: Model, changed: Mapping[str, Tensor], images: Images, replace: 
     with torch.inference_mode():
         batches = list(normalised(model, images))
         walk.sequence(layout.plan(model.spec), "", _Pair(batches, list(batches)))
+
+
+def few_images(model: Model, images: Images, *, seed: int) -> Images:
+    """Images drawn with the seed, at most 1,024 and as many as `carry` can hold the activations of."""
+    rows = stages(model.spec, model.preprocessing.height, model.preprocessing.width)
+    largest = max(int(np.prod(row["output_shape"])) for row in rows)
+    count = int(min(MOST_IMAGES, max(LEAST_IMAGES, HELD_BYTES / (32 * largest))))
+    order = rng(seed, "calibration").permutation(len(images))[:count]
+    return images[np.sort(order)]
 
 
 def normalised(model: Model, images: Images, batch: int = BATCH) -> Iterator[Tensor]:

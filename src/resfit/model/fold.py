@@ -27,7 +27,7 @@ def fold(model: Model) -> Model:
         return model
     if model.encodings or model.activation_ranges:
         raise ModelError("a model with encodings or activation ranges cannot be folded", hint="fold it first")
-    folded, norms = _folded_spec(spec), _folding_norms(spec)
+    folded, norms = _folded_spec(spec), folding_norms(spec)
     weights: dict[str, Tensor] = {}
     for name, operation in layout.walk(layout.plan(folded)):
         if isinstance(operation, layout.Convolution):
@@ -42,7 +42,14 @@ def folding_scales(model: Model) -> dict[str, Tensor]:
     """What `fold` multiplies the weights of each output by, float64 (outputs,), for each convolution it folds into."""
     if model.spec.norm != "batch":
         return {}
-    return {convolution: _scale(model, norm) for convolution, norm in _folding_norms(model.spec).items()}
+    return {convolution: _scale(model, norm) for convolution, norm in folding_norms(model.spec).items()}
+
+
+def folding_norms(spec: ResNetSpec) -> dict[str, str]:
+    """By the name of each convolution, the batch norm that it takes in when a network of this spec is folded."""
+    folded = layout.plan(_folded_spec(spec))
+    kept = {name for name, operation in layout.walk(folded) if isinstance(operation, layout.Norm)}
+    return {convolution: norm for convolution, norm in _followed(layout.plan(spec), "") if norm not in kept}
 
 
 def unfold(model: Model, outputs: Mapping[str, tuple[Tensor, Tensor]]) -> Model:
@@ -53,7 +60,7 @@ def unfold(model: Model, outputs: Mapping[str, tuple[Tensor, Tensor]]) -> Model:
     """
     spec = dataclasses.replace(model.spec, norm="batch")
     weights = dict(model.weights)
-    for convolution, norm in _folding_norms(spec).items():
+    for convolution, norm in folding_norms(spec).items():
         mean, variance = outputs[convolution]
         bias = weights[f"{convolution}.bias"]
         weights[f"{convolution}.bias"] = torch.zeros_like(bias)
@@ -73,18 +80,11 @@ def can_be_unfolded(spec: ResNetSpec) -> bool:
 
 def normed_convolutions(spec: ResNetSpec) -> tuple[str, ...]:
     """The convolutions that take a norm when a network of this spec, with batch norms, is folded."""
-    return tuple(_folding_norms(dataclasses.replace(spec, norm="batch")))
+    return tuple(folding_norms(dataclasses.replace(spec, norm="batch")))
 
 
 def _folded_spec(spec: ResNetSpec) -> ResNetSpec:
     return dataclasses.replace(spec, norm="batch_leading" if spec.order == "pre" else "none", bias=True)
-
-
-def _folding_norms(spec: ResNetSpec) -> dict[str, str]:
-    """The batch norm that each convolution takes in, by the convolution's name."""
-    folded = layout.plan(_folded_spec(spec))
-    kept = {name for name, operation in layout.walk(folded) if isinstance(operation, layout.Norm)}
-    return {convolution: norm for convolution, norm in _followed(layout.plan(spec), "") if norm not in kept}
 
 
 def _scale(model: Model, norm: str) -> Tensor:

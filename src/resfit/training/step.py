@@ -123,6 +123,7 @@ class TrainingStep:
         low = AUTOCAST.get(recipe.precision)
         with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
             logits = self._forward(inputs)
+            taught = None if self.teacher is None else self.teacher(part.images)
         logits = logits.to(self.dtype)
         loss = mean_loss(
             recipe.loss,
@@ -133,10 +134,10 @@ class TrainingStep:
             shares=None if part.shares is None else torch.from_numpy(part.shares),
             class_weights=self.class_weights,
         )
-        if self.teacher is None:
+        if taught is None:
             return loss
-        taught = distillation_loss(logits, self.teacher(part.images), recipe.distill_temperature or DEFAULT_TEMPERATURE)
-        return (1 - recipe.distill_weight) * loss + recipe.distill_weight * taught
+        apart = distillation_loss(logits, taught, recipe.distill_temperature or DEFAULT_TEMPERATURE)
+        return (1 - recipe.distill_weight) * loss + recipe.distill_weight * apart
 
     def _update(self) -> None:
         recipe = self.recipe

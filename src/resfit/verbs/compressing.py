@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from resfit import __version__
@@ -20,23 +19,20 @@ from resfit.compression.prune import prune_to
 from resfit.compression.pursuit import Method, pursue
 from resfit.compression.rounded_points import Training
 from resfit.compression.selection import selection_for
+from resfit.compression.side_by_side import few_images
 from resfit.compression.wish import Outcome, Wish
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
 from resfit.engines.artifact import build
 from resfit.measure.artifact import measure
-from resfit.measure.macs import macs, parameters, stages
+from resfit.measure.macs import macs, parameters
 from resfit.model.container import save_container
 from resfit.model.model import Model, weights_sha256
-from resfit.randomness import rng
 from resfit.storage import keep_earlier, prepare_folder, read_json, sha256_file, write_atomic
 from resfit.training.progress import ProgressPrinter
 from resfit.verbs import compress_proof
 from resfit.verbs.compress_inputs import Inputs, open_inputs
 
-CALIBRATION_IMAGES = 1024
-LEAST_CALIBRATION = 8
-CALIBRATION_BYTES = 1.5e9  # of activations held in memory, roughly
 REQUEST = "request.json"
 ORIGINAL = "original.resfit"
 BROKEN = 3
@@ -89,7 +85,7 @@ class Job:
         selection = selection_for(original, splits, seed=self.seed)
         points = Points(folder, Reference(original, selection), self.codec, self.say)
         base = self._pruned(original, splits, folder)
-        calibration = calibration_images(base, splits, seed=self.seed)
+        calibration = few_images(base, splits.train.images, seed=self.seed)
         outcome = pursue(
             points, self.wish, self.method, base, calibration, bits=self.bits, seed=self.seed,
             training=self._training(splits, folder), keep_zeros=self.sparsity is not None,
@@ -240,15 +236,6 @@ class Job:
         return compress_proof.evaluated(
             path, self.data, split_seed=inputs.split_seed, max_unreadable=inputs.test_unreadable, threads=self.threads
         )
-
-
-def calibration_images(model: Model, splits: Splits, *, seed: int) -> Images:
-    """Training images drawn with the seed, as many as their activations fit into memory."""
-    rows = stages(model.spec, model.preprocessing.height, model.preprocessing.width)
-    largest = max(int(np.prod(row["output_shape"])) for row in rows)
-    count = int(min(CALIBRATION_IMAGES, max(LEAST_CALIBRATION, CALIBRATION_BYTES / (32 * largest))))
-    order = rng(seed, "calibration").permutation(len(splits.train))[:count]
-    return splits.train.images[np.sort(order)]
 
 
 def _choice(outcome: Outcome, points: Points) -> dict[str, Any]:

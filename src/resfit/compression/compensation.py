@@ -1,0 +1,159 @@
+"""Channels removed, and what they contributed taken over by those that stay: least squares, a layer at a time.
+
+Each layer that reads removed channels is fitted anew, so that from what is left it gives what it gave before; at the
+end of a branch also what the shortcut beside it lacks, as where an earlier block is gone (after He, Zhang and Sun 2017,
+"Channel pruning", who fit the layer behind). Nothing is trained: it is a closed form of a few images' activations.
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resfit.compression.correction import best_bias, best_weights, damped_covariance
+from resfit.compression.couplings import Wire, wires
+from resfit.compression.moments import moments_of
+from resfit.compression.removal import Kept, kept_after, remove
+from resfit.compression.side_by_side import Meeting, carry, few_images, normalised
+from resfit.data.images import Images
+from resfit.model.fold import EPSILON, fold, folding_norms, folding_scales
+from resfit.model.model import Model
+from resfit.randomness import rng
+
+LEAST_SCALE = 1e-3  # of a norm's mean: what a norm hides is not made visible by a weight a thousand times as large
+
+
+def remove_compensated(model: Model, removed: Mapping[str, Collection[int]], images: Images, *, seed: int = 0) -> Model:
+    """`removal.remove`, with the layers that stay fitted to what they gave before.
+
+    removed: as of `remove`. images: uint8 (N, height, width, channels) from training, of which up to 1,024 are drawn.
+    Batch norms' statistics are those of these images in the smaller network, with scales and shifts that leave its
+    answers as they are. The input is unchanged; same input, same result. UsageError as from `remove`.
+    """
+    few = few_images(model, images, seed=seed)
+    bare = dataclasses.replace(model, encodings={}, activation_ranges={})
+    folded = fold(bare)
+    fitting = _Fitting(folded, kept_after(folded.spec, removed), biased=_biased(bare), seed=seed)
+    carry(folded, fitting.without_removed, few, fitting)
+    fitted = dataclasses.replace(bare, weights={**bare.weights, **_behind_norms(bare, fitting.fitted)})
+    return with_own_statistics(remove(fitted, removed), few)
+
+
+class _Fitting:
+    """Makes the layers of a copy of the folded network's shape, in which removed channels are silent."""
+
+    def __init__(self, model: Model, kept: Kept, *, biased: Collection[str], seed: int):
+        self.model, self.kept, self.biased, self.seed = model, kept, biased, seed
+        self.wires = wires(model.spec)
+        self.fitted: dict[str, Tensor] = {}
+        self.without_removed = dict(self._silenced())
+
+    def __call__(self, meeting: Meeting) -> tuple[Tensor, Tensor | None]:
+        name = meeting.name
+        weight = self.without_removed[f"{name}.weight"].clone()
+        bias = self.without_removed[f"{name}.bias"].clone() if name in self.biased else None
+        if self.kept.renamed(name) is not None:
+            self._fit(meeting, weight, bias)
+            self.fitted |= {f"{name}.weight": weight, **({} if bias is None else {f"{name}.bias": bias})}
+        return weight, bias
+
+    def _fit(self, meeting: Meeting, weight: Tensor, bias: Tensor | None) -> None:
+        """Writes the rows that stay, of the columns that stay; a group of a grouped convolution is a layer of its own.
+
+        All others of the weight must become zero: the columns are those of silent channels.
+        """
+        reads, writes = _staying(self.kept, self.wires[meeting.name])
+        every = moments_of(meeting, rng(self.seed, f"fit of {meeting.name}"))
+        area = weight[0].numel() // weight.shape[1]
+        rows, present = len(weight) // len(every), weight.flatten(1).double().numpy()
+        for group, (moments, stays) in enumerate(zip(every, np.split(reads, len(every)), strict=True)):
+            outputs = np.flatnonzero(writes[group * rows : (group + 1) * rows])
+            inputs = np.flatnonzero(np.repeat(stays, area))
+            part = (moments if bias is not None else moments.without_constant()).part(outputs, inputs)
+            best = best_weights(present[group * rows + outputs][:, inputs], part, damped_covariance(part))
+            fitted = np.zeros((len(outputs), weight[0].numel()))
+            fitted[:, inputs] = best
+            weight[group * rows + outputs] = torch.from_numpy(fitted).to(weight.dtype).reshape(-1, *weight.shape[1:])
+            if bias is not None:
+                bias[group * rows + outputs] = torch.from_numpy(best_bias(best, part)).to(bias.dtype)
+
+    def _silenced(self) -> Iterator[tuple[str, Tensor]]:
+        """What writes channels, with zeros for those that are removed or inside of a block that is."""
+        for name, wire in self.wires.items():
+            _, stay = _staying(self.kept, wire)
+            gone = torch.from_numpy(~stay if self.kept.renamed(name) is not None else np.ones_like(stay))
+            for key in (f"{name}.weight", f"{name}.bias"):
+                if key in self.model.weights:
+                    tensor = self.model.weights[key].clone()
+                    tensor[gone] = 0
+                    yield key, tensor
+
+
+def _biased(model: Model) -> set[str]:
+    """The layers that can add a constant: by their own bias, or by the batch norm behind them."""
+    own = {name.removesuffix(".bias") for name in model.weights if name.endswith(".bias")}
+    return own | set(folding_scales(model))
+
+
+def _staying(kept: Kept, wire: Wire) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the channels read and written stay, bool (reads,) and (writes,)."""
+    reads, writes = np.zeros(len(wire.reads), dtype=bool), np.zeros(len(wire.writes), dtype=bool)
+    reads[kept.positions(wire.reads)] = True
+    writes[kept.positions(wire.writes)] = True
+    return reads, writes
+
+
+def _behind_norms(model: Model, fitted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The fitted weights of the folded network, as they stand before the model's batch norms."""
+    weights = dict(fitted)
+    for convolution, scale in folding_scales(model).items():
+        weight, bias, norm = f"{convolution}.weight", f"{convolution}.bias", folding_norms(model.spec)[convolution]
+        if weight not in fitted:
+            continue
+        mean, variance = (model.weights[f"{norm}.running_{part}"].double() for part in ("mean", "var"))
+        scale = torch.where(scale.abs() < LEAST_SCALE * scale.abs().mean(), scale.abs().mean(), scale)
+        shift = weights.pop(bias).double() + mean * scale
+        if model.spec.bias:
+            weights[bias] = torch.zeros_like(model.weights[bias])
+        weights[weight] = (fitted[weight].double() / scale.reshape(-1, 1, 1, 1)).to(fitted[weight].dtype)
+        weights[f"{norm}.weight"] = (scale * torch.sqrt(variance + EPSILON)).to(fitted[weight].dtype)
+        weights[f"{norm}.bias"] = shift.to(fitted[weight].dtype)
+    return weights
+
+
+@torch.inference_mode()
+def with_own_statistics(model: Model, images: Images) -> Model:
+    """The same function with the means and variances that its batch norms meet on these images, all looked at once.
+
+    images: uint8 (N, height, width, channels). Scales and shifts make good what changes. In training, where a norm
+    takes those of its batch, the network then begins as the function that it is.
+    """
+    module = model.module()
+    norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    sums: dict[str, Tensor] = {}
+
+    def watch(name: str, norm: nn.Module) -> None:
+        def add(_module: nn.Module, inputs: Any) -> None:
+            values = inputs[0].double().transpose(0, 1).flatten(1)
+            count = torch.full((len(values),), float(values.shape[1]), dtype=torch.float64)
+            sums[name] = sums.get(name, torch.tensor(0.0)) + torch.stack([count, values.sum(1), (values**2).sum(1)])
+
+        norm.register_forward_pre_hook(add)
+
+    for name, norm in norms.items():
+        watch(name, norm)
+    for batch in normalised(model, images):
+        module(batch)
+    weights = dict(model.weights)
+    for name, (count, total, squares) in sums.items():
+        keys = {part: f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")}
+        scale, shift, mean, variance = (weights[key].double() for key in keys.values())
+        scale = scale / torch.sqrt(variance + EPSILON)
+        now = total / count
+        spread = (squares / count - now**2).clamp_min(0)
+        values = (scale * torch.sqrt(spread + EPSILON), shift + scale * (now - mean), now, spread)
+        weights |= {key: value.to(weights[key].dtype) for key, value in zip(keys.values(), values, strict=True)}
+    return dataclasses.replace(model, weights=weights)
