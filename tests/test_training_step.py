@@ -217,6 +217,19 @@ def test_a_teacher_pulls_its_pupil_to_its_answers():
     assert (network(input_layer(_batch().images)).argmax(1) == 1).all()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_teacher_answers_in_the_precision_of_the_training(precision):
+    seen = []
+
+    def teacher(images):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return torch.zeros(len(images), 3)
+
+    recipe = dataclasses.replace(PLAIN, precision=precision, distill_weight=0.5)
+    TrainingStep(ResNet(SPEC), recipe, teacher=teacher)(_batch(), InputLayer(PREPROCESSING, "contiguous"), 0.1)
+    assert seen == [precision == "bf16"]
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
