@@ -22,7 +22,7 @@ from typing import get_args
 from files import accuracy_of, latencies
 from record import RESULTS, run, write_result
 
-from resfit.compression.fine_tune import FINE_TUNING, fine_tune, recipe_for
+from resfit.compression.fine_tune import fine_tune, recipe_for
 from resfit.compression.importance import Importance
 from resfit.compression.prune import pruned_start
 from resfit.data.dataset import Splits
@@ -58,9 +58,9 @@ def main() -> int:
         resume=arguments.resume,
     )
     spec = smaller.spec
-    recipe = dataclasses.replace(recipe_for(spec), distill_weight=arguments.distill_weight)
-    if arguments.lr is not None:
-        recipe = dataclasses.replace(recipe, lr=arguments.lr)
+    values = {"distill_weight": arguments.distill_weight, "hint_weight": arguments.hint_weight, "lr": arguments.lr}
+    given = {name: value for name, value in values.items() if value is not None}
+    recipe = dataclasses.replace(recipe_for(spec), **given)
     print(f"depths {spec.depths}, widths {spec.widths}, inside {spec.inner_widths}", flush=True)
     trained = fine_tune(
         smaller,
@@ -105,7 +105,7 @@ def _report(arguments: argparse.Namespace, original: Model, trained: Model, spli
         epochs=arguments.epochs,
         seed=arguments.seed,
         threads=arguments.threads,
-        selected_on="training images: importance and statistics of the norms; the test images chose nothing",
+        selected_on="training images: importance, and what the layers that stay are fitted to; the test images chose nothing",
         goals=GOALS,
         met=met,
         **found,
@@ -135,7 +135,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--importance", default="taylor", choices=get_args(Importance))
     parser.add_argument("--multiple", type=int, default=8, help="of all widths")
     parser.add_argument("--lr", type=float, default=None)
-    parser.add_argument("--distill-weight", type=float, default=FINE_TUNING.distill_weight)
+    parser.add_argument("--distill-weight", type=float, default=None)
+    parser.add_argument("--hint-weight", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="of the training")
     parser.add_argument("--latency-threads", type=int, default=1)

@@ -7,9 +7,13 @@ import pytest
 import torch
 from small_models import small_model, small_spec
 
+from resfit.data.dataset import ArrayDataset, Splits
 from resfit.errors import UsageError
 from resfit.model.model import Model, Provenance, weights_sha256
-from resfit.training.distillation import Teacher
+from resfit.nn.architectures import architecture
+from resfit.training.distillation import Teacher, hinting_stages
+from resfit.training.loop import train
+from resfit.training.recipe import Recipe
 from resfit.training.step import InputLayer
 
 LABELS = ("class 0", "class 1", "class 2")
@@ -60,3 +64,26 @@ def test_a_double_teaches_too(model):
     torch.testing.assert_close(
         answers, Teacher(model, preprocessing=model.preprocessing, labels=LABELS)(_images()), rtol=1e-3, atol=1e-4
     )
+
+
+def test_hints_are_of_stages_whose_maps_have_one_shape():
+    spec = small_spec()
+    count = len(spec.depths)
+    assert hinting_stages(spec, spec) == tuple(range(count))
+    narrower = dataclasses.replace(spec, widths=(*spec.widths[:-1], spec.widths[-1] * 2))
+    assert hinting_stages(narrower, spec) == tuple(range(count - 1))
+    coarser = dataclasses.replace(spec, strides=(2, *spec.strides[1:]))
+    assert hinting_stages(coarser, spec) == ()
+    assert hinting_stages(architecture("resnet18"), architecture("resnet32")) == ()
+
+
+def test_hints_without_such_a_stage_are_refused(model):
+    teacher = Teacher(model, preprocessing=model.preprocessing, labels=LABELS)
+    images = ArrayDataset(images=_images(), targets=np.arange(5) % 3, labels=LABELS)
+    splits = Splits(
+        train=images, validation=images, test=None, labels=LABELS, sources={}, preprocessing=model.preprocessing
+    )
+    other = dataclasses.replace(model.spec, strides=(2, *model.spec.strides[1:]))
+    recipe = Recipe(steps=1, batch_size=4, distill_weight=0.5, hint_weight=1.0, threads=1)
+    with pytest.raises(UsageError, match="no stage has maps of the shape of the teacher's"):
+        train(other, splits, recipe, teacher=teacher)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from resfit.training.losses import distillation_loss, image_losses, mean_loss, soft_targets
+from resfit.training.losses import distillation_loss, hint_loss, image_losses, mean_loss, soft_targets
 
 LOSSES = ("cross_entropy", "bce", "mse")
 
@@ -104,3 +104,13 @@ def test_distillation_s_gradient_keeps_its_size_at_high_temperature():
         distillation_loss(logits, taught, temperature).backward()
         sizes.append(logits.grad.norm().item())
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+
+
+def test_hints_are_relative_squares_of_the_stages_alike():
+    torch.manual_seed(0)
+    wanted = {"conv1": torch.ones(2, 3, 4, 4), "layer1": torch.randn(2, 3, 4, 4), "layer2": torch.randn(2, 5, 2, 2)}
+    ours = {name: 1.5 * tensor for name, tensor in wanted.items()}
+    assert hint_loss(wanted, wanted) == 0
+    torch.testing.assert_close(hint_loss(ours, wanted), torch.tensor(0.5))  # a quarter of each of two stages
+    torch.testing.assert_close(hint_loss({**ours, "layer2": torch.ones(2, 4, 2, 2)}, wanted), torch.tensor(0.25))
+    assert torch.isfinite(hint_loss(ours, {name: torch.zeros_like(tensor) for name, tensor in wanted.items()}))

@@ -13,6 +13,7 @@ from resfit.data.batches import Batch
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
 from resfit.nn.resnet import ResNet
+from resfit.training.losses import hint_loss
 from resfit.training.recipe import Recipe
 from resfit.training.step import LEAST_SCALE, InputLayer, NotFinite, TrainingStep, first_not_finite, micro_batches
 
@@ -210,18 +211,43 @@ def test_a_teacher_pulls_its_pupil_to_its_answers():
     certain = torch.tensor([[0.0, 9.0, 0.0]])
     torch.manual_seed(0)
     network = ResNet(SPEC).train()
-    take_step = TrainingStep(network, recipe, teacher=lambda images: certain.expand(len(images), 3))
+    take_step = TrainingStep(network, recipe, teacher=lambda images, _maps: certain.expand(len(images), 3))
     input_layer = InputLayer(PREPROCESSING, "contiguous")
     losses = [take_step(_batch(), input_layer, 0.05) for _ in range(15)]
     assert losses[-1] < 0.2 * losses[0]
     assert (network(input_layer(_batch().images)).argmax(1) == 1).all()
 
 
+@pytest.mark.parametrize("values", [{}, {"activation_checkpointing": True}, {"precision": "bf16"}], ids=str)
+def test_hints_pull_the_stages_to_the_teacher_s(values):
+    torch.manual_seed(1)
+    other = ResNet(SPEC).eval()
+    input_layer = InputLayer(PREPROCESSING, "contiguous")
+
+    @torch.no_grad()
+    def teacher(images, taps=None):
+        return other(input_layer(images), taps)
+
+    def distance(recipe):
+        torch.manual_seed(0)
+        network = ResNet(SPEC).train()
+        take_step = TrainingStep(network, recipe, teacher=teacher)
+        for _ in range(15):
+            take_step(_batch(), input_layer, 0.02)
+        ours, theirs = {}, {}
+        network(input_layer(_batch().images), ours)
+        teacher(_batch().images, theirs)
+        return hint_loss(ours, theirs).item()
+
+    plain = dataclasses.replace(PLAIN, distill_weight=0.1, weight_decay=0.0, **values)
+    assert distance(dataclasses.replace(plain, hint_weight=3.0)) < 0.7 * distance(plain)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_teacher_answers_in_the_precision_of_the_training(precision):
     seen = []
 
-    def teacher(images):
+    def teacher(images, _maps=None):
         seen.append(torch.is_autocast_enabled("cpu"))
         return torch.zeros(len(images), 3)
 

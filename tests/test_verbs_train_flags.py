@@ -115,8 +115,8 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 BY_OTHER_TESTS = {
     "out", "resume", "pretrained", "freeze_epochs", "layer_decay", "epochs", "time_minutes", "patience",
     "max_unreadable", "cache", "cache_gb",
-    "teacher", "distill_weight", "distill_temperature", "memory_format", "compile", "activation_checkpointing",
-    "train_memory_mb", "tensorboard", "threads",
+    "teacher", "distill_weight", "distill_temperature", "hint_weight", "memory_format", "compile",
+    "activation_checkpointing", "train_memory_mb", "tensorboard", "threads",
 }  # fmt: skip
 
 
@@ -211,6 +211,7 @@ def test_a_teacher_is_followed_and_named_in_the_recipe(run: Any, teacher: str) -
         run(teacher=teacher, distill_temperature=1.0).weights,
     }  # fmt: skip
     assert len(weights) == 4
+    assert run(teacher=teacher, hint_weight=2.0).weights not in weights
     assert run(recipe=str(taught.folder), teacher=teacher).weights == taught.weights
     assert run(recipe=str(taught.folder), distill_weight=0.0).weights == run().weights
     with pytest.raises(UsageError, match="there is none"):
@@ -258,6 +259,7 @@ def test_the_network_is_that_of_the_weights(run: Any, teacher: str) -> None:
         (["--milestones", "0.5"], "of the step schedule"),
         (["--distill-weight", "0.5"], "--teacher"),
         (["--distill-temperature", "2"], "distill_weight is 0"),
+        (["--hint-weight", "2"], "hints are a teacher's"),
         (["--teacher", "r", "--distill-weight", "0"], "--teacher names a teacher"),
         (["--batch-size", "5000"], "fewer than one batch of 5000"),
         (["--compile", "compiled", "--precision", "fp16"], "for correctness"),

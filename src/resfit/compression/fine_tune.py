@@ -11,7 +11,7 @@ from resfit.errors import UsageError
 from resfit.model.model import Model
 from resfit.nn.spec import ResNetSpec
 from resfit.training.checkpoint import CheckpointLost, checkpoint_files, last_step
-from resfit.training.distillation import Teacher
+from resfit.training.distillation import Teacher, hinting_stages
 from resfit.training.events import Subscriber
 from resfit.training.loop import train
 from resfit.training.recipe import FULL_RATE_WIDTH, Recipe
@@ -19,8 +19,8 @@ from resfit.training.surroundings import Interrupted, TrainingDiverged
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
-RATE = 0.02  # a tenth of the usual one of a training, which would have them forget what they know
-FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
+RATE = 0.05  # a quarter of the usual one of a training, which would have them forget what they know
+FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, hint_weight=4.0, uncropped_fraction=0.05)
 SHARE_WITHOUT_NORMS = 0.1  # of that rate: nothing keeps the activations' size where batch norms are folded away
 CLIP_WITHOUT_NORMS = 1.0
 
@@ -68,7 +68,9 @@ def fine_tune(
         recipe or recipe_for(model.spec), epochs=epochs, steps=None, seed=seed, threads=threads
     )
     if teacher is None:
-        chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None)
+        chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None, hint_weight=0.0)
+    elif not hinting_stages(model.spec, teacher.spec):
+        chosen = dataclasses.replace(chosen, hint_weight=0.0)
     if transform is not None:  # what replaces weights is not compiled
         chosen = dataclasses.replace(chosen, compile="eager")
     if teacher is not None:

@@ -105,6 +105,9 @@ class Residual(nn.Module):
         return x
 
 
+Taps = dict[str, Tensor]
+
+
 class ResNet(nn.Module):
     """Any network a ResNetSpec describes: normalised images (N, in_channels, H, W) to logits (N, classes).
 
@@ -118,7 +121,7 @@ class ResNet(nn.Module):
             self.add_module(operation.name, build_module(operation))
         self.reset_parameters()
 
-    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, taps: Taps | None = None) -> Tensor:
         """Logits; `taps`, if given, receives the output of each top-level part by name."""
         for name, part in self.named_children():
             x = part(x)

@@ -1,6 +1,7 @@
 """A trained model that teaches: its answers for the very images a network is being trained on."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import torch
@@ -10,7 +11,18 @@ from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
 from resfit.model.fold import fold
 from resfit.model.model import Model, weights_sha256
+from resfit.nn.resnet import Taps
+from resfit.nn.spec import ResNetSpec
 from resfit.training.step import InputLayer
+
+
+def hinting_stages(spec: ResNetSpec, teacher: ResNetSpec) -> tuple[int, ...]:
+    """The stages, counted from 0, whose maps have the shape of the teacher's."""
+    if spec.stem != teacher.stem:
+        return ()
+    pairs = zip(spec.widths, teacher.widths, spec.strides, teacher.strides, strict=False)
+    alike = list(itertools.takewhile(lambda stage: stage[2] == stage[3], pairs))
+    return tuple(stage for stage, (ours, theirs, *_) in enumerate(alike) if ours == theirs)
 
 
 class Teacher:
@@ -45,5 +57,5 @@ class Teacher:
         self._input_layer = InputLayer(theirs, "channels_last")
 
     @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> Tensor:
-        return self._module(self._input_layer(images)).float()[:, self._order]
+    def __call__(self, images: np.ndarray, taps: Taps | None = None) -> Tensor:
+        return self._module(self._input_layer(images), taps).float()[:, self._order]

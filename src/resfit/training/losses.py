@@ -1,10 +1,14 @@
 """What a training minimises: a mean over images, whose gradient a class is answer less target for all three."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from resfit.training.recipe import Loss
+
+LEAST_SQUARE = 1e-12  # of a map that is all zeros
 
 
 def soft_targets(
@@ -91,3 +95,19 @@ def distillation_loss(logits: Tensor, taught: Tensor, temperature: float) -> Ten
     ours = functional.log_softmax(logits / temperature, dim=1)
     theirs = functional.log_softmax(taught.to(logits.dtype) / temperature, dim=1)
     return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
+
+
+def hint_loss(maps: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> Tensor:
+    """How far each stage's output is from a teacher's (Romero et al. 2015, "FitNets"): summed over the stages.
+
+    maps, taught: by the name of a part, of which those of stages count that have one shape (N, C, H, W). The mean
+    squared difference is relative to the mean square of the teacher's, so that a stage counts alike whatever its size.
+    """
+    loss = torch.zeros(())
+    for name, ours in maps.items():
+        if name.startswith("layer") and name in taught and taught[name].shape == ours.shape:
+            precise = torch.promote_types(ours.dtype, loss.dtype)
+            wanted = taught[name].to(precise)
+            difference = (ours.to(precise) - wanted).square().mean()
+            loss = loss + difference / wanted.square().mean().clamp_min(LEAST_SQUARE)
+    return loss

@@ -67,7 +67,9 @@ def probe(
     """
     if recipe.compile == "compiled":
         check_compiler()
-    recipe = dataclasses.replace(recipe, balance="none", teacher=None, distill_weight=0.0, distill_temperature=None)
+    recipe = dataclasses.replace(
+        recipe, balance="none", teacher=None, distill_weight=0.0, distill_temperature=None, hint_weight=0.0
+    )
     trials = [_Trial(network, dataclasses.replace(recipe, **values), preprocessing) for values in _combinations(recipe)]
     started = time.perf_counter()
     image_seconds = _image_seconds(trials[0], images, targets)

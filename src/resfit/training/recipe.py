@@ -70,7 +70,8 @@ class Recipe:
     flip: mirror images at random; None mirrors colour images and leaves grey ones, which are mostly writing.
     rotate_degrees, color, cutout, mixup, cutmix, trivial: further augmentation, see data.augment.Augment.
     teacher: sha256 of the weights of the model that teaches; distill_weight: its share of the loss, at
-        distill_temperature (Hinton et al. 2015; None is 4).
+        distill_temperature (Hinton et al. 2015; None is 4); hint_weight: what each stage's distance from the teacher's
+        adds to the loss, see losses.hint_loss.
     precision, memory_format, compile: auto is replaced by what a short measurement finds fastest.
     activation_checkpointing: computes activations again in the backward pass instead of keeping them.
     freeze_epochs: in so many first epochs only the classifier learns; the rest keeps its weights and statistics.
@@ -120,6 +121,7 @@ class Recipe:
     teacher: str | None = None
     distill_weight: float = 0.0
     distill_temperature: float | None = None
+    hint_weight: float = 0.0
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
     compile: Compile = "auto"

@@ -49,6 +49,7 @@ _RANGES = {
     "layer_decay": (0.01, 1.0),
     "distill_weight": (0.0, 1.0),
     "distill_temperature": (0.1, 100.0),
+    "hint_weight": (0.0, 1e3),
     "train_memory_mb": (1.0, 1e9),
 }
 
@@ -122,6 +123,11 @@ def _contradictions(recipe: "Recipe") -> tuple[tuple[bool, str, str], ...]:
         (
             recipe.distill_temperature is not None and not recipe.distill_weight,
             f"distill_temperature is {recipe.distill_temperature}, and distill_weight is 0",
+            "give distill_weight too, as 0.5",
+        ),
+        (
+            bool(recipe.hint_weight) and not recipe.distill_weight,
+            f"hint_weight is {recipe.hint_weight}, and distill_weight is 0: hints are a teacher's",
             "give distill_weight too, as 0.5",
         ),
         (

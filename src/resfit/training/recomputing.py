@@ -6,23 +6,26 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from resfit.nn.resnet import Residual
+from resfit.nn.resnet import Residual, Taps
+from resfit.training.weight_rules import Forward
 
 
-def recomputing(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def recomputing(network: nn.Module) -> Forward:
     """The network's forward pass, keeping of each residual block only its input for the backward pass.
 
     Weights and running statistics become what they would be with all kept, bit for bit.
     """
 
-    def forward(x: Tensor) -> Tensor:
-        for part in network.children():
+    def forward(x: Tensor, taps: Taps | None = None) -> Tensor:
+        for name, part in network.named_children():
             blocks = list(part) if isinstance(part, nn.Sequential) else []
-            if not any(isinstance(block, Residual) for block in blocks):
+            if any(isinstance(block, Residual) for block in blocks):
+                for block in blocks:
+                    x = checkpoint(block, x, use_reentrant=False, context_fn=_contexts(block))
+            else:
                 x = part(x)
-                continue
-            for block in blocks:
-                x = checkpoint(block, x, use_reentrant=False, context_fn=_contexts(block))
+            if taps is not None:
+                taps[name] = x
         return x
 
     return forward

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from resfit.data.batches import Batch
 from resfit.data.dataset import ArrayDataset
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import UsageError
-from resfit.nn.resnet import ResNet
-from resfit.training.losses import distillation_loss, mean_loss
+from resfit.nn.resnet import ResNet, Taps
+from resfit.training.losses import distillation_loss, hint_loss, mean_loss
 from resfit.training.optimizers import (
     add_l1,
     build_optimizer,
@@ -25,7 +25,7 @@ from resfit.training.optimizers import (
 )
 from resfit.training.recipe import DEFAULT_TEMPERATURE, Recipe
 from resfit.training.recomputing import recomputing
-from resfit.training.weight_rules import FREE, WeightRules
+from resfit.training.weight_rules import FREE, Forward, WeightRules
 
 EVALUATION_BATCH = 250
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,6 +54,12 @@ def torch_format(memory_format: str) -> torch.memory_format:
     return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
 
+class Instructor(Protocol):
+    """A teacher: uint8 images (N, H, W, C) to logits (N, classes); `taps`, if given, receives its maps by name."""
+
+    def __call__(self, images: np.ndarray, taps: Taps | None = None) -> Tensor: ...
+
+
 class NotFinite(ArithmeticError):
     """A step met infinity or no number; the weights are those before it. Its text names what it was."""
 
@@ -62,7 +68,7 @@ class TrainingStep:
     """One update of a network by a batch: forward, loss, backward and optimiser, all as the recipe has it.
 
     Puts the network into the recipe's layout and number type, and computes with its weights where they are, also
-    when compiled. teacher: uint8 images to logits (N, classes), where the recipe distils. class_weights float32
+    when compiled. teacher: where the recipe distils. class_weights float32
     (classes,): what an image of each class counts, where the recipe balances by weights. rules: what the weights are
     held to.
     """
@@ -72,7 +78,7 @@ class TrainingStep:
         network: nn.Module,
         recipe: Recipe,
         *,
-        teacher: Callable[[np.ndarray], Tensor] | None = None,
+        teacher: Instructor | None = None,
         class_weights: np.ndarray | None = None,
         rules: WeightRules = FREE,
     ):
@@ -121,9 +127,10 @@ class TrainingStep:
         recipe = self.recipe
         inputs = input_layer(part.images, self.dtype)
         low = AUTOCAST.get(recipe.precision)
+        maps: tuple[Taps, Taps] | tuple[None, None] = ({}, {}) if recipe.hint_weight else (None, None)
         with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
-            logits = self._forward(inputs)
-            taught = None if self.teacher is None else self.teacher(part.images)
+            logits = self._forward(inputs, maps[0])
+            taught = None if self.teacher is None else self.teacher(part.images, maps[1])
         logits = logits.to(self.dtype)
         loss = mean_loss(
             recipe.loss,
@@ -137,7 +144,8 @@ class TrainingStep:
         if taught is None:
             return loss
         apart = distillation_loss(logits, taught, recipe.distill_temperature or DEFAULT_TEMPERATURE)
-        return (1 - recipe.distill_weight) * loss + recipe.distill_weight * apart
+        loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * apart
+        return loss if maps[0] is None else loss + recipe.hint_weight * hint_loss(*maps)
 
     def _update(self) -> None:
         recipe = self.recipe
@@ -176,7 +184,7 @@ class TrainingStep:
         raise NotFinite(f"the gradient of {broken} is not finite")
 
 
-def training_forward(network: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
+def training_forward(network: nn.Module, recipe: Recipe) -> Forward:
     """The network's forward pass as the recipe runs it in training."""
     if recipe.compile == "compiled":
         return torch.compile(network, dynamic=False)

@@ -2,13 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from resfit.nn.resnet import Taps
+
 Weights = Mapping[str, Tensor]
 Project = Callable[[Weights], None]
 Transform = Callable[[Weights], Weights]
+
+
+class Forward(Protocol):
+    """A network's forward pass, as ResNet.forward."""
+
+    def __call__(self, x: Tensor, taps: Taps | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +39,15 @@ class WeightRules:
         if self.project is not None:
             self.project(dict(network.named_parameters()))
 
-    def forward(self, network: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def forward(self, network: nn.Module, otherwise: Forward) -> Forward:
         """The network computing with transformed parameters; `otherwise` where there is no transform."""
         transform = self.transform
         if transform is None:
             return otherwise
 
-        def transformed(images: Tensor) -> Tensor:
+        def transformed(x: Tensor, taps: Taps | None = None) -> Tensor:
             parameters = dict(network.named_parameters())
-            return torch.func.functional_call(network, {**parameters, **transform(parameters)}, (images,))
+            return torch.func.functional_call(network, {**parameters, **transform(parameters)}, (x, taps))
 
         return transformed
 

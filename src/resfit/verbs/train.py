@@ -98,6 +98,9 @@ def train(
     teacher: Annotated[str | None, "run folder or checkpoint whose answers are learned too"] = None,
     distill_weight: Annotated[float | None, "the teacher's share of the loss (default: 0.5)"] = None,
     distill_temperature: Annotated[float | None, "how far answers are softened for it (default: 4)"] = None,
+    hint_weight: Annotated[
+        float | None, "also follow the teacher's stages, where they have its shape, with this weight (default: 0)"
+    ] = None,
     precision: Annotated[
         Literal["auto", "fp64", "fp32", "bf16", "fp16"] | None, "auto measures which of fp32 and bf16 is faster here"
     ] = None,
