@@ -105,7 +105,7 @@ def _report(arguments: argparse.Namespace, original: Model, trained: Model, spli
         epochs=arguments.epochs,
         seed=arguments.seed,
         threads=arguments.threads,
-        selected_on="training images: importance, and what the layers that stay are fitted to; the test images chose nothing",
+        selected_on="training images: importance, and what is fitted to them; the test images chose nothing",
         goals=GOALS,
         met=met,
         **found,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from c_reader import built
 from PIL import Image
 
 # No test asks the real hub, whatever name it mistypes; those that need a hub serve one themselves
@@ -56,3 +57,30 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[..., channel] += 100
             Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The run folder of a small network that knows its digits."""
+    from small_compressions import digits_model
+
+    from resfit.model.run_folder import save
+
+    folder = tmp_path_factory.mktemp("run")
+    save(digits_model(), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressions of few images and points, measured in this process; one test measures as users do."""
+    from small_compressions import make_quick, measure_at_home
+
+    make_quick(monkeypatch)
+    measure_at_home(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def unpack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C reader, alone in a folder."""
+    return built(tmp_path_factory.mktemp("unpack"))

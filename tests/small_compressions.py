@@ -20,14 +20,14 @@ SPEC = dataclasses.replace(TINY, num_classes=10, in_channels=1)
 
 
 @functools.cache
-def digits_model() -> Model:
-    recipe = Recipe(epochs=5, batch_size=32, lr=0.05, threads=1, precision="fp32", memory_format="contiguous")
+def digits_model(*, epochs: int = 5, lr: float = 0.05) -> Model:
+    recipe = Recipe(epochs=epochs, batch_size=32, lr=lr, threads=1, precision="fp32", memory_format="contiguous")
     return train(SPEC, open_data("digits"), recipe).model
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer images, and few points."""
-    monkeypatch.setattr("resfit.verbs.compressing.CALIBRATION_IMAGES", 64)
+    monkeypatch.setattr("resfit.compression.side_by_side.MOST_IMAGES", 64)
     monkeypatch.setattr("resfit.compression.selection.MOST_IMAGES", 250)
     few = functools.partial(search_tradeoff, trials=4)
     monkeypatch.setattr("resfit.compression.rounded_points.search_tradeoff", few)

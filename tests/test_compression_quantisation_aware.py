@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_compression_side_by_side import SPECS, TINY
+from small_compressions import digits_model
+from test_compression_side_by_side import SPECS
 
 from resfit.compression import quantisation_aware
 from resfit.compression.agreement import Reference, Selection
@@ -18,7 +19,6 @@ from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Grid, holds
 from resfit.model.load import untrained
 from resfit.model.model import Model
-from resfit.training.loop import train
 from resfit.training.recipe import Recipe
 
 
@@ -28,10 +28,8 @@ def digits() -> Splits:
 
 
 @pytest.fixture(scope="module")
-def trained(digits: Splits) -> Model:
-    spec = dataclasses.replace(TINY, num_classes=10, in_channels=1)
-    recipe = Recipe(epochs=4, batch_size=32, lr=0.1, threads=1, precision="fp32", memory_format="contiguous")
-    return train(spec, digits, recipe).model
+def trained() -> Model:
+    return digits_model(epochs=4, lr=0.1)
 
 
 def recipe_of(epochs: int) -> Recipe:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compression_side_by_side import TINY
+from small_compressions import digits_model
 
 from resfit.compression.agreement import Reference, Selection
 from resfit.compression.points import Point, Points
@@ -18,8 +18,6 @@ from resfit.compression.wish import Wish
 from resfit.data.dataset import Splits
 from resfit.data.sources import open_data
 from resfit.model.model import Model
-from resfit.training.loop import train
-from resfit.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +26,8 @@ def digits() -> Splits:
 
 
 @pytest.fixture(scope="module")
-def model(digits: Splits) -> Model:
-    spec = dataclasses.replace(TINY, num_classes=10, in_channels=1)
-    recipe = Recipe(epochs=3, batch_size=32, lr=0.1, threads=1, precision="fp32", memory_format="contiguous")
-    return train(spec, digits, recipe).model
+def model() -> Model:
+    return digits_model(epochs=3, lr=0.1)
 
 
 @pytest.fixture(autouse=True)

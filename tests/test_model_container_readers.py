@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slow_reader
 import torch
-from c_reader import built, c_tensors, run
+from c_reader import c_tensors, run
 from container_files import varied_model, with_checksum
 from torch import Tensor
 
@@ -63,11 +63,6 @@ def test_the_same_model_is_still_written_as_the_same_bytes(tmp_path: Path, name:
     """What zstd writes is its library's affair."""
     save_container(load_container(GOLDEN / name), tmp_path / name, codec=EXPECTED[name]["codec"])
     assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
-
-
-@pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.getbasetemp())
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_reader import built
 from zstd_frames import (
     CONTENTS,
     LAST,
@@ -28,17 +27,6 @@ from zstd_frames import (
 LAST_NOTHING = block(RAW, b"", last=True)
 HELLO = frame_of(5, LAST)
 SKIPPABLE = (0x184D2A50).to_bytes(4, "little")
-
-
-@pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zstd")
-
 
 HOSTILE = {
     "no Zstandard frame": (b"\x29" + HELLO[1:], "no Zstandard frame"),
@@ -83,44 +71,44 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("frame", "why"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_frames_are_refused(unpack: Path, folder: Path, frame: bytes, why: str) -> None:
-    assert_refused(unpack, folder, frame, 5, why)
+def test_hostile_frames_are_refused(unpack: Path, frame: bytes, why: str) -> None:
+    assert_refused(unpack, frame, 5, why)
 
 
-def test_bombs_take_no_memory(unpack: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bombs_take_no_memory(unpack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks of 128 KiB each, and literals of as many bytes again and again."""
     monkeypatch.setenv("ASAN_OPTIONS", "hard_rss_limit_mb=60:max_allocation_size_mb=1")
     run_of_literals = (1 | 3 << 2 | 131_072 << 4).to_bytes(3, "little") + b"x"
     for part in (block(RUN, b"\0", 131_072), block(PACKED, run_of_literals + b"\0")):
         frame = frame_of(4 << 20, *[part] * 32, LAST_NOTHING, descriptor=0x80, extra=bytes([17 << 3]))
-        assert_refused(unpack, folder, frame, 1, "another size")
+        assert_refused(unpack, frame, 1, "another size")
         lying = frame_of(1, *[part] * 32, LAST_NOTHING, descriptor=0x80, extra=bytes([17 << 3]))
-        assert_refused(unpack, folder, lying, 1, "more than it may")
+        assert_refused(unpack, lying, 1, "more than it may")
     blocks = [block(PACKED, (1 | 3 << 2).to_bytes(3, "little") + b"x\0")] * 1_000
-    assert_read(unpack, folder, frame_of(5, *blocks, LAST, descriptor=0x80, extra=bytes([17 << 3])), b"hello")
+    assert_read(unpack, frame_of(5, *blocks, LAST, descriptor=0x80, extra=bytes([17 << 3])), b"hello")
 
 
-def test_a_wrong_checksum_is_refused(unpack: Path, folder: Path) -> None:
+def test_a_wrong_checksum_is_refused(unpack: Path) -> None:
     for content in (b"h", CONTENTS["bell"][:31], CONTENTS["bell"][:32], CONTENTS["bell"][:71]):
         frame = compressed(content, 3, checksum=True)
-        assert_read(unpack, folder, frame, content)
-        assert_refused(unpack, folder, frame[:-1] + bytes([frame[-1] ^ 1]), len(content), "the checksum")
+        assert_read(unpack, frame, content)
+        assert_refused(unpack, frame[:-1] + bytes([frame[-1] ^ 1]), len(content), "the checksum")
 
 
-def test_a_size_that_is_not_that_of_the_symbols_is_refused(unpack: Path, folder: Path) -> None:
+def test_a_size_that_is_not_that_of_the_symbols_is_refused(unpack: Path) -> None:
     for content in (CONTENTS["words"][:200], CONTENTS["words"][:300], CONTENTS["runs"][:6_000]):
         for count in (len(content) - 1, len(content) + 1):
-            assert_refused(unpack, folder, compressed(content, 3), count, "another size")
+            assert_refused(unpack, compressed(content, 3), count, "another size")
 
 
-def test_every_cut_is_refused(unpack: Path, folder: Path) -> None:
+def test_every_cut_is_refused(unpack: Path) -> None:
     frame = compressed(CONTENTS["few of many"][:50] * 2, 19, checksum=True)
     assert features(frame) >= {"huffman literals in 1", "coded weights", "count below 128"}
     for end in range(len(frame)):
-        assert_refused(unpack, folder, frame[:end], 100, "")
+        assert_refused(unpack, frame[:end], 100, "")
 
 
-def test_flipped_bits_are_refused_or_mean_the_same_to_both_readers(unpack: Path, folder: Path) -> None:
+def test_flipped_bits_are_refused_or_mean_the_same_to_both_readers(unpack: Path) -> None:
     """The library does not look whether streams of literals end where they must; resfit's own reader is as lenient."""
     generator = np.random.default_rng(7)
     outcomes = []
@@ -129,7 +117,7 @@ def test_flipped_bits_are_refused_or_mean_the_same_to_both_readers(unpack: Path,
         frame = bytearray(compressed(CONTENTS[name][:count], 1 + turn % 22, window_log=10))
         for at in generator.integers(0, (40, len(frame))[turn // 2 % 2], generator.integers(1, 3)):
             frame[at] ^= 1 << int(generator.integers(8))
-        path = write(folder, bytes(frame), count)
+        path = write(unpack.parent, bytes(frame), count)
         found, _ = read_in_c(unpack, path)
         assert found is None or found == read_in_python(path)
         outcomes.append(found is None)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from c_reader import built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zstd_frames import (
@@ -26,16 +25,6 @@ from zstd_frames import (
 LEVELS = range(1, zstandard.MAX_COMPRESSION_LEVEL + 1)
 
 
-@pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zstd")
-
-
 def compressed_contents() -> Iterator[tuple[str, int, int]]:
     """Contents, levels and windows: all levels, everything by each strategy, in blocks of 128 KiB and of 1 KiB."""
     yield from (("all", level, 10 if level in (6, 13, 22) else 0) for level in (1, 3, 5, 6, 8, 13, 16, 18, 21, 22))
@@ -46,9 +35,9 @@ def compressed_contents() -> Iterator[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize(("name", "level", "window_log"), list(compressed_contents()))
-def test_what_zstandard_compresses_is_read(unpack: Path, folder: Path, name: str, level: int, window_log: int) -> None:
+def test_what_zstandard_compresses_is_read(unpack: Path, name: str, level: int, window_log: int) -> None:
     frame = compressed(CONTENTS[name], level, window_log=window_log, checksum=level % 2 == 0)
-    assert_read(unpack, folder, frame, CONTENTS[name])
+    assert_read(unpack, frame, CONTENTS[name])
 
 
 def test_what_zstandard_compresses_has_blocks_of_all_kinds() -> None:
@@ -64,9 +53,9 @@ def test_what_zstandard_compresses_has_blocks_of_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_wider_symbols_keep_their_sign(unpack: Path, folder: Path, width: int) -> None:
+def test_wider_symbols_keep_their_sign(unpack: Path, width: int) -> None:
     symbols = np.random.default_rng(width).integers(-32767, 32768, 500).astype(f"<i{width}").tobytes()
-    assert_read(unpack, folder, compressed(symbols, 3), symbols, width=width)
+    assert_read(unpack, compressed(symbols, 3), symbols, width=width)
 
 
 @settings(max_examples=15, deadline=None)
@@ -75,25 +64,23 @@ def test_wider_symbols_keep_their_sign(unpack: Path, folder: Path, width: int) -
     level=st.sampled_from(LEVELS),
     checksum=st.booleans(),
 )
-def test_any_content_is_read(
-    unpack: Path, folder: Path, parts: list[tuple[bytes, int]], level: int, checksum: bool
-) -> None:
+def test_any_content_is_read(unpack: Path, parts: list[tuple[bytes, int]], level: int, checksum: bool) -> None:
     content = b"".join(part * count for part, count in parts)
-    assert_read(unpack, folder, compressed(content, level, checksum=checksum), content)
+    assert_read(unpack, compressed(content, level, checksum=checksum), content)
 
 
-def test_blocks_that_the_library_does_not_write_are_read(unpack: Path, folder: Path) -> None:
+def test_blocks_that_the_library_does_not_write_are_read(unpack: Path) -> None:
     run_of_literals = bytes([1 | 7 << 3]) + b"x" + bytes([0])
-    assert_read(unpack, folder, frame_of(7, block(PACKED, run_of_literals, last=True)), b"xxxxxxx")
+    assert_read(unpack, frame_of(7, block(PACKED, run_of_literals, last=True)), b"xxxxxxx")
     with_window = frame_of(5, LAST, descriptor=0x80, extra=bytes([0x0B]))
-    assert_read(unpack, folder, with_window, b"hello")
+    assert_read(unpack, with_window, b"hello")
     unused_bit = frame_of(5, block(RAW, b""), block(RUN, b"h", 4), block(RAW, b"o", last=True), descriptor=0xB0)
-    assert_read(unpack, folder, unused_bit, b"hhhho")
+    assert_read(unpack, unused_bit, b"hhhho")
     no_dictionary = frame_of(5, LAST, descriptor=0xA2, extra=bytes(2))
-    assert_read(unpack, folder, no_dictionary, b"hello")
+    assert_read(unpack, no_dictionary, b"hello")
 
 
-def test_forty_thousand_sequences_of_no_bits_are_read(unpack: Path, folder: Path) -> None:
+def test_forty_thousand_sequences_of_no_bits_are_read(unpack: Path) -> None:
     """Without literals the offset 1 names the second of the last three, so 4 and 1 take turns; a match has 3 bytes."""
     content = bytearray(b"abcdefgh")
     for turn in range(40_000):
@@ -101,9 +88,9 @@ def test_forty_thousand_sequences_of_no_bits_are_read(unpack: Path, folder: Path
             content.append(content[-1 if turn % 2 else -4])
     sequences = bytes([0, 255]) + (40_000 - 0x7F00).to_bytes(2, "little") + bytes([0b01010100, 0, 0, 0, 1])
     frame = frame_of(len(content), block(RAW, bytes(content[:8])), block(PACKED, sequences, last=True))
-    assert_read(unpack, folder, frame, bytes(content))
+    assert_read(unpack, frame, bytes(content))
 
 
-def test_a_lone_sequence_is_read(unpack: Path, folder: Path) -> None:
-    assert_read(unpack, folder, one_sequence(b"he", codes=(2, 0, 0), bits=1), b"heeee")
-    assert_read(unpack, folder, one_sequence(b"he", codes=(2, 2, 0), bits=5), b"heheh")
+def test_a_lone_sequence_is_read(unpack: Path) -> None:
+    assert_read(unpack, one_sequence(b"he", codes=(2, 0, 0), bits=1), b"heeee")
+    assert_read(unpack, one_sequence(b"he", codes=(2, 2, 0), bits=5), b"heheh")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from small_compressions import compressed, digits_model, make_quick, measure_at_home
+from small_compressions import compressed, make_quick
 
 from resfit.cli import main
 from resfit.compression.points import Points
@@ -18,30 +18,10 @@ from resfit.data.sources import open_data
 from resfit.measure.macs import parameters
 from resfit.model.load import load
 from resfit.model.model import weights_sha256
-from resfit.model.run_folder import save
 from resfit.training.events import Started, StepDone
 from resfit.training.surroundings import Interrupted
 from resfit.verbs import compress_proof
 from resfit.verbs.compress import compress, render
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("run")
-    save(digits_model(), folder)
-    return str(folder)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_quick(monkeypatch)
-
-
-@pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One test measures as users do."""
-    make_quick(monkeypatch)
-    measure_at_home(monkeypatch)
 
 
 def picture(folder: Path) -> Path:
@@ -49,17 +29,17 @@ def picture(folder: Path) -> Path:
     return folder / "digit.png"
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_smallest_file_is_proven_and_every_verb_takes_it(
-    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    make_quick(monkeypatch)
     path = tmp_path / "small.resfit"
-    words = ["compress", run, "digits", "--max-drop", "6", "--out", str(path), "--threads", "1", "--json"]
+    words = ["compress", digits_run, "digits", "--max-drop", "6", "--out", str(path), "--threads", "1", "--json"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["artifact"]["file_bytes"] == path.stat().st_size
     assert result["artifact"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert result["ratio"] == pytest.approx(4 * parameters(load(run).spec) / path.stat().st_size)
+    assert result["ratio"] == pytest.approx(4 * parameters(load(digits_run).spec) / path.stat().st_size)
     assert result["ratio"] > 4
     assert result["drop"] == pytest.approx(100 * (result["accuracy_before"] - result["accuracy_after"]))
     assert result["drop"] <= 6
@@ -69,7 +49,7 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
     assert " images (" in result["selected_on"]
     assert result["work_folder"] is None
     assert not (tmp_path / "small.resfit.work").exists()
-    for source, accuracy in ((str(path), "accuracy_after"), (run, "accuracy_before")):
+    for source, accuracy in ((str(path), "accuracy_after"), (digits_run, "accuracy_before")):
         assert main(["evaluate", source, "digits", "--threads", "1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["accuracy"] == result[accuracy]
     assert main(["inspect", str(path), "--json"]) == 0
@@ -81,10 +61,10 @@ def test_the_smallest_file_is_proven_and_every_verb_takes_it(
 
 
 def test_an_impossible_wish_ends_with_the_nearest_points(
-    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits_run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.resfit"
-    words = ["compress", run, "digits", "--max-drop", "0", "--file-kb", "0.1", "--method", "share"]
+    words = ["compress", digits_run, "digits", "--max-drop", "0", "--file-kb", "0.1", "--method", "share"]
     assert main([*words, "--out", str(path), "--threads", "1", "--json"]) == 3
     result = json.loads(capsys.readouterr().out)
     assert result["artifact"] is None
@@ -99,10 +79,10 @@ def test_an_impossible_wish_ends_with_the_nearest_points(
 
 @pytest.mark.usefixtures("at_home")
 def test_a_gate_broken_on_the_test_images_ends_with_a_file_that_says_so(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resfit.compression.wish.allowed_estimate", lambda _drop: 18.0)
-    result = compressed(run, tmp_path, max_drop=0.5, method="quantise")
+    result = compressed(digits_run, tmp_path, max_drop=0.5, method="quantise")
     assert result["exit_code"] == 3
     assert result["drop"] > 0.5
     assert result["binding"] == ["max_drop"]
@@ -112,15 +92,15 @@ def test_a_gate_broken_on_the_test_images_ends_with_a_file_that_says_so(
 
 
 @pytest.mark.usefixtures("at_home")
-def test_a_file_limit_is_kept(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, file_kb=4.0)
+def test_a_file_limit_is_kept(digits_run: str, tmp_path: Path) -> None:
+    result = compressed(digits_run, tmp_path, file_kb=4.0)
     assert 3000 < result["artifact"]["file_bytes"] <= 4000
     assert result["max_drop"] is None
 
 
 @pytest.mark.usefixtures("at_home")
-def test_a_compressed_model_is_compressed_again(run: str, tmp_path: Path) -> None:
-    first = compressed(run, tmp_path, max_drop=100.0, method="quantise", bits=4)
+def test_a_compressed_model_is_compressed_again(digits_run: str, tmp_path: Path) -> None:
+    first = compressed(digits_run, tmp_path, max_drop=100.0, method="quantise", bits=4)
     path = first["artifact"]["path"]
     stored = compress(path, "digits", method="code", codec="range", out=str(tmp_path / "again.resfit"), threads=1)
     assert stored["drop"] == 0
@@ -130,9 +110,11 @@ def test_a_compressed_model_is_compressed_again(run: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("at_home")
-def test_nothing_of_the_users_is_overwritten(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_of_the_users_is_overwritten(
+    digits_run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "small.resfit").write_text("mine")
-    compressed(run, tmp_path, max_drop=100.0, method="quantise", bits=4)
+    compressed(digits_run, tmp_path, max_drop=100.0, method="quantise", bits=4)
     assert (tmp_path / "small.resfit.1").read_text() == "mine"
     assert "small.resfit.1" in capsys.readouterr().err
 
@@ -153,11 +135,11 @@ class Stops:
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("flags", [{}, {"sparsity": 0.5, "method": "quantise", "bits": 6}])
 def test_an_interrupted_training_goes_on_where_it_stopped(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, Any]
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, Any]
 ) -> None:
     def trained(folder: Path, stops: Stops) -> dict[str, Any]:
         monkeypatch.setattr("resfit.verbs.compressing.ProgressPrinter", lambda: stops)
-        return compressed(run, folder, max_drop=30.0, epochs=1, **flags)
+        return compressed(digits_run, folder, max_drop=30.0, epochs=1, **flags)
 
     whole = trained(tmp_path / "whole", Stops())
     with pytest.raises(Interrupted, match="stopped after step 3") as stopped:
@@ -175,7 +157,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(
 
 @pytest.mark.usefixtures("at_home")
 def test_an_interrupted_command_makes_only_what_it_had_not(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = Points.point
     made: list[int] = []
@@ -192,11 +174,11 @@ def test_an_interrupted_command_makes_only_what_it_had_not(
 
     monkeypatch.setattr(Points, "point", counted)
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
-        compressed(run, tmp_path, max_drop=0.0, method="quantise")
+        compressed(digits_run, tmp_path, max_drop=0.0, method="quantise")
     first, most = list(made), 100
     made.clear()
     capsys.readouterr()
-    result = compressed(run, tmp_path, max_drop=0.0, method="quantise")
+    result = compressed(digits_run, tmp_path, max_drop=0.0, method="quantise")
     assert "resumes" in capsys.readouterr().err
     assert [point["bits"] for point in result["points"]] == first + made
     assert made
@@ -204,7 +186,7 @@ def test_an_interrupted_command_makes_only_what_it_had_not(
 
 @pytest.mark.usefixtures("at_home")
 def test_an_interruption_once_the_file_is_in_place_promises_nothing(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = shutil.rmtree
 
@@ -215,14 +197,14 @@ def test_an_interruption_once_the_file_is_in_place_promises_nothing(
 
     monkeypatch.setattr(shutil, "rmtree", stopped)
     with pytest.raises(KeyboardInterrupt) as caught:
-        compressed(run, tmp_path, max_drop=100.0, method="fp16")
+        compressed(digits_run, tmp_path, max_drop=100.0, method="fp16")
     assert str(caught.value) == ""
     assert load(tmp_path / "small.resfit").provenance.trained
 
 
 @pytest.mark.usefixtures("at_home")
 def test_what_the_evaluations_say_is_printed_once_and_kept(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = compress_proof.evaluated
 
@@ -230,7 +212,7 @@ def test_what_the_evaluations_say_is_printed_once_and_kept(
         return {**measured(path, data, **flags), "notes": ["said of both", f"said of {path.name}"]}
 
     monkeypatch.setattr(compress_proof, "evaluated", evaluated)
-    notes = compressed(run, tmp_path, max_drop=100.0, method="fp16")["notes"]
+    notes = compressed(digits_run, tmp_path, max_drop=100.0, method="fp16")["notes"]
     assert notes[:2] == ["said of both", "said of original.resfit"]
     assert len(notes) == 3
     said = capsys.readouterr().err
@@ -239,12 +221,12 @@ def test_what_the_evaluations_say_is_printed_once_and_kept(
 
 @pytest.mark.usefixtures("at_home")
 def test_what_another_version_tried_is_kept_aside(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = {"max_drop": 100.0, "file_kb": 0.1, "method": "quantise", "bits": 4}
-    assert compressed(run, tmp_path, **flags)["exit_code"] == 3
+    assert compressed(digits_run, tmp_path, **flags)["exit_code"] == 3
     monkeypatch.setattr("resfit.verbs.compressing.__version__", "0.0.7")
     capsys.readouterr()
-    assert compressed(run, tmp_path, **flags)["exit_code"] == 3
+    assert compressed(digits_run, tmp_path, **flags)["exit_code"] == 3
     assert "resumes" not in capsys.readouterr().err
     assert (tmp_path / "small.resfit.work.1" / "request.json").is_file()

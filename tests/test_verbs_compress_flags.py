@@ -9,29 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_compressions import compressed, digits_model, make_quick, measure_at_home
+from small_compressions import compressed, digits_model
 
 from resfit.cli import main
 from resfit.data.sources import open_data
 from resfit.errors import ResfitError
 from resfit.model.load import load
-from resfit.model.run_folder import save
 from resfit.verbs import compress_proof
 from resfit.verbs.compress import compress
 from resfit.verbs.evaluate import evaluate
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("run")
-    save(digits_model(), folder)
-    return str(folder)
-
-
-@pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_quick(monkeypatch)
-    measure_at_home(monkeypatch)
 
 
 @pytest.mark.usefixtures("at_home")
@@ -46,10 +32,10 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_methods_and_bits_decide_what_is_stored(
-    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, encoding: str
+    digits_run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, encoding: str
 ) -> None:
     bits = {"bits": 5} if method in ("quantise", "share") else {}
-    compressed(run, tmp_path, max_drop=100.0, method=method, **bits)
+    compressed(digits_run, tmp_path, max_drop=100.0, method=method, **bits)
     assert main(["inspect", str(tmp_path / "small.resfit"), "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)["layers"]
     weights = [layer["encoding"] for layer in layers if layer["kind"] in ("convolution", "classifier")]
@@ -58,9 +44,9 @@ def test_methods_and_bits_decide_what_is_stored(
 
 
 @pytest.mark.usefixtures("at_home")
-def test_codecs_store_the_same_model_in_other_sizes(run: str, tmp_path: Path) -> None:
+def test_codecs_store_the_same_model_in_other_sizes(digits_run: str, tmp_path: Path) -> None:
     results = [
-        compressed(run, tmp_path / codec, max_drop=100.0, method="quantise", bits=4, codec=codec)
+        compressed(digits_run, tmp_path / codec, max_drop=100.0, method="quantise", bits=4, codec=codec)
         for codec in ("range", "raw", "huffman", "lzw", "zstd")
     ]
     assert len({result["accuracy_after"] for result in results}) == 1
@@ -70,8 +56,8 @@ def test_codecs_store_the_same_model_in_other_sizes(run: str, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("at_home")
-def test_epochs_train_with_rounded_weights(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, max_drop=5.0, epochs=1)
+def test_epochs_train_with_rounded_weights(digits_run: str, tmp_path: Path) -> None:
+    result = compressed(digits_run, tmp_path, max_drop=5.0, epochs=1)
     trained = next(point for point in result["points"] if point["step"].startswith("trained after"))
     begun = next(point for point in result["points"] if point.get("tradeoff") == trained["trained_at"])
     assert begun["step"] == "rate-distortion"
@@ -81,28 +67,26 @@ def test_epochs_train_with_rounded_weights(run: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_home")
-def test_a_speedup_removes_channels_and_is_measured(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, speedup=1.5, epochs=1, max_drop=60.0)
+def test_a_speedup_removes_channels_and_is_measured(digits_run: str, tmp_path: Path) -> None:
+    result = compressed(digits_run, tmp_path, speedup=1.5, epochs=1, max_drop=60.0)
     assert result["macs_before"] / result["macs_after"] >= 1.5
     assert result["latency_ms_before"] > 0
     assert result["latency_ms_after"] > 0
 
 
 @pytest.mark.usefixtures("at_home")
-def test_importance_decides_which_channels_go(run: str, tmp_path: Path) -> None:
-    made = {
-        compressed(run, tmp_path / kind, speedup=1.5, importance=kind, method="prune", max_drop=100.0)["artifact"][
-            "sha256"
-        ]
+def test_importance_decides_which_channels_go(digits_run: str, tmp_path: Path) -> None:
+    results = [
+        compressed(digits_run, tmp_path / kind, speedup=1.5, importance=kind, method="prune", max_drop=100.0)
         for kind in ("taylor", "magnitude", "norm_scale")
-    }
-    assert len(made) == 3
+    ]
+    assert len({result["artifact"]["sha256"] for result in results}) == 3
 
 
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize(("method", "epochs"), [("auto", 1), ("quantise", 0), ("share", 0)])
-def test_sparsity_sets_weights_to_zero_that_stay_so(run: str, tmp_path: Path, method: str, epochs: int) -> None:
-    result = compressed(run, tmp_path, sparsity=0.6, epochs=epochs, method=method, max_drop=100.0)
+def test_sparsity_sets_weights_to_zero_that_stay_so(digits_run: str, tmp_path: Path, method: str, epochs: int) -> None:
+    result = compressed(digits_run, tmp_path, sparsity=0.6, epochs=epochs, method=method, max_drop=100.0)
     weights = load(result["artifact"]["path"]).weights
     tensors = [tensor for tensor in weights.values() if tensor.ndim > 1]
     zeros = sum(int((tensor == 0).sum()) for tensor in tensors)
@@ -110,10 +94,12 @@ def test_sparsity_sets_weights_to_zero_that_stay_so(run: str, tmp_path: Path, me
 
 
 @pytest.mark.usefixtures("at_home")
-def test_another_seed_calibrates_on_other_images(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_seed_calibrates_on_other_images(
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resfit.compression.rounded_points.BYTES_TRIALS", 1)
     first, again, other = (
-        compressed(run, tmp_path / name, file_kb=20.0, seed=seed)["artifact"]["sha256"]
+        compressed(digits_run, tmp_path / name, file_kb=20.0, seed=seed)["artifact"]["sha256"]
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == again != other
@@ -141,9 +127,9 @@ def test_another_seed_calibrates_on_other_images(run: str, tmp_path: Path, monke
     ],
 )
 def test_flags_that_cannot_be_are_usage_errors(
-    words: list[str], message: str, run: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, digits_run: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compress", run, "digits", *words]) == 2
+    assert main(["compress", digits_run, "digits", *words]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -169,7 +155,7 @@ def test_what_is_said_of_a_checkpoint_goes_into_the_file(tmp_path: Path, change:
 
 @pytest.mark.usefixtures("at_home")
 def test_threads_are_those_of_the_choice_and_of_the_proof(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_home, asked = compress_proof.evaluated, []
 
@@ -178,22 +164,23 @@ def test_threads_are_those_of_the_choice_and_of_the_proof(
         return at_home(path, data, **flags)
 
     monkeypatch.setattr(compress_proof, "evaluated", evaluated)
-    used = [compressed(run, tmp_path, method="fp16", threads=count)["threads"] for count in (1, 2)]
+    used = [compressed(digits_run, tmp_path, method="fp16", threads=count)["threads"] for count in (1, 2)]
     assert used == [1, 2]
     assert asked == [1, 1, 2, 2]
 
 
-def test_the_proof_is_an_evaluation_by_all_its_flags(run: str, shapes_folder: Path) -> None:
+def test_the_proof_is_an_evaluation_by_all_its_flags(digits_run: str, shapes_folder: Path) -> None:
     flags = {"split_seed": 3, "max_unreadable": 0.1, "threads": 1}
-    proven, here = compress_proof.evaluated(Path(run), "digits", **flags), evaluate(run, "digits", **flags)
+    proven = compress_proof.evaluated(Path(digits_run), "digits", **flags)
+    here = evaluate(digits_run, "digits", **flags)
     assert proven["accuracy"] == here["accuracy"]
     assert (proven["threads"], proven["notes"]) == (1, here["notes"])
     assert len(proven["notes"]) == 0
     with pytest.raises(ResfitError, match=r"could not be evaluated: .*classes"):
-        compress_proof.evaluated(Path(run), str(shapes_folder), **flags)
+        compress_proof.evaluated(Path(digits_run), str(shapes_folder), **flags)
 
 
-def test_the_proof_does_without_as_many_images_as_it_may(run: str, tmp_path: Path) -> None:
+def test_the_proof_does_without_as_many_images_as_it_may(digits_run: str, tmp_path: Path) -> None:
     pictures = open_data("digits", roles=("test",)).role("test")
     for target in range(10):
         folder = tmp_path / "test" / pictures.labels[target]
@@ -202,15 +189,15 @@ def test_the_proof_does_without_as_many_images_as_it_may(run: str, tmp_path: Pat
         Image.fromarray(pictures.images[index][..., 0]).save(folder / "good.png")
     (tmp_path / "test" / "7" / "bad.png").write_bytes(b"no picture")
     flags = {"split_seed": 0, "threads": 1}
-    proven = compress_proof.evaluated(Path(run), str(tmp_path), max_unreadable=0.1, **flags)
+    proven = compress_proof.evaluated(Path(digits_run), str(tmp_path), max_unreadable=0.1, **flags)
     assert (proven["num_images"], len(proven["skipped"])) == (10, 1)
     with pytest.raises(ResfitError, match=r"bad\.png"):
-        compress_proof.evaluated(Path(run), str(tmp_path), max_unreadable=0.09, **flags)
+        compress_proof.evaluated(Path(digits_run), str(tmp_path), max_unreadable=0.09, **flags)
 
 
 @pytest.mark.usefixtures("at_home")
-def test_the_result_holds_every_flag(run: str, tmp_path: Path) -> None:
-    result = compressed(run, tmp_path, method="quantise", bits=6, max_drop=100.0, seed=2)
+def test_the_result_holds_every_flag(digits_run: str, tmp_path: Path) -> None:
+    result = compressed(digits_run, tmp_path, method="quantise", bits=6, max_drop=100.0, seed=2)
     known = {**result, **result["seeds"]}
     names = [p.name for p in inspect.signature(compress).parameters.values()]
     assert [name for name in names if name not in known] == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from bad_images import with_bad_images
 from foreign_folders import huggingface_files, timm_files, write_cached
-from small_compressions import SPEC, compressed, digits_model, make_quick, measure_at_home
+from small_compressions import SPEC, compressed, digits_model
 from small_models import small_model, small_spec
 
 from resfit.data.labels import LabelMismatch
@@ -26,13 +26,9 @@ from resfit.verbs.compress_inputs import Inputs, open_inputs
 from resfit.verbs.evaluate import evaluate
 from resfit.verbs.model_and_data import load_for
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 KEPT: dict[str, Any] = {"method": "fp16", "max_drop": 100.0}  # a file that answers as the model does
-
-
-@pytest.fixture(autouse=True)
-def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_quick(monkeypatch)
-    measure_at_home(monkeypatch)
 
 
 def run_of(model: Model, folder: Path, **opening: Any) -> str:

@@ -61,16 +61,16 @@ def read_in_python(path: Path) -> bytes | None:
         return None
 
 
-def assert_read(unpack: Path, folder: Path, frame: bytes, content: bytes, *, width: int = 1) -> None:
+def assert_read(unpack: Path, frame: bytes, content: bytes, *, width: int = 1) -> None:
     """That both readers find the content in a frame."""
-    path = write(folder, frame, len(content) // width, width=width)
+    path = write(unpack.parent, frame, len(content) // width, width=width)
     expected = np.frombuffer(content, f"<i{width}").astype(np.float32).tobytes()
     assert read_in_python(path) == expected
     assert read_in_c(unpack, path) == (expected, "")
 
 
-def assert_refused(unpack: Path, folder: Path, frame: bytes, count: int, why: str) -> None:
-    path = write(folder, frame, count)
+def assert_refused(unpack: Path, frame: bytes, count: int, why: str) -> None:
+    path = write(unpack.parent, frame, count)
     found, said = read_in_c(unpack, path)
     assert found is None
     assert why in said
