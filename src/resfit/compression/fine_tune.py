@@ -20,7 +20,7 @@ from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
 RATE = 0.05  # a quarter of the usual one of a training, which would have them forget what they know
-FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, hint_weight=4.0, uncropped_fraction=0.05)
+FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, hint_weight=8.0, uncropped_fraction=0.05)
 SHARE_WITHOUT_NORMS = 0.1  # of that rate: nothing keeps the activations' size where batch norms are folded away
 CLIP_WITHOUT_NORMS = 1.0
 
