@@ -55,8 +55,8 @@ def fine_tune(
     teacher: the model whose answers it follows; None trains by the labels alone.
     project, transform: what its weights are held to, see training.weight_rules.WeightRules; the model returned, and
         every measurement, has the transformed weights.
-    recipe: in place of recipe_for(the network); epochs, seed and threads are taken from here, and the teacher's share
-        of the loss is 0 without a teacher.
+    recipe: in place of recipe_for(the network); epochs, seed and threads are taken from here, the teacher's share of
+        the loss is 0 without a teacher, and there are no hints where no stage of the network has the teacher's shape.
     folder: receives the training's files; with `resume` a training that lies there goes on, and a finished one is
         read back. UsageError where it is another's.
     Classes are matched by name: the result knows those of the model, and mere numbers take the names of the data's.
@@ -64,15 +64,6 @@ def fine_tune(
     """
     if epochs == 0:
         return model
-    chosen = dataclasses.replace(
-        recipe or recipe_for(model.spec), epochs=epochs, steps=None, seed=seed, threads=threads
-    )
-    if teacher is None:
-        chosen = dataclasses.replace(chosen, distill_weight=0.0, distill_temperature=None, hint_weight=0.0)
-    elif not hinting_stages(model.spec, teacher.spec):
-        chosen = dataclasses.replace(chosen, hint_weight=0.0)
-    if transform is not None:  # what replaces weights is not compiled
-        chosen = dataclasses.replace(chosen, compile="eager")
     if teacher is not None:
         teacher = dataclasses.replace(teacher, labels=named_after(teacher.labels, splits.labels))
     splits = match_splits(splits, model.labels)
@@ -84,6 +75,8 @@ def fine_tune(
     instructor = None
     if teacher is not None:
         instructor = Teacher(teacher, preprocessing=splits.preprocessing, labels=splits.labels)
+    chosen = _possible(recipe or recipe_for(model.spec), model, teacher, transform)
+    chosen = dataclasses.replace(chosen, epochs=epochs, steps=None, seed=seed, threads=threads)
     with _ways_out(folder):
         result = train(
             model.spec,
@@ -103,6 +96,15 @@ def fine_tune(
         notes=(*model.provenance.notes, _told(epochs, result.recipe, teacher)),
     )
     return dataclasses.replace(result.model, provenance=provenance)
+
+
+def _possible(recipe: Recipe, model: Model, teacher: Model | None, transform: Transform | None) -> Recipe:
+    """The recipe without what cannot be: a teacher's share where there is none, hints between unlike networks."""
+    if transform is not None:  # what replaces weights is not compiled
+        recipe = dataclasses.replace(recipe, compile="eager")
+    if teacher is None:
+        return dataclasses.replace(recipe, distill_weight=0.0, distill_temperature=None, hint_weight=0.0)
+    return recipe if hinting_stages(model.spec, teacher.spec) else dataclasses.replace(recipe, hint_weight=0.0)
 
 
 @contextmanager
