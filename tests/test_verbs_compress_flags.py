@@ -84,6 +84,19 @@ def test_importance_decides_which_channels_go(digits_run: str, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("at_home")
+def test_widths_are_multiples_of_what_is_given(digits_run: str, tmp_path: Path) -> None:
+    options = {"speedup": 1.3, "method": "prune", "max_drop": 100.0}
+    widths = {}
+    for multiple in (1, 4, None):
+        result = compressed(digits_run, tmp_path / str(multiple), width_multiple=multiple, **options)
+        spec = load(result["artifact"]["path"]).spec
+        widths[multiple] = [width for stage in range(len(spec.depths)) for width in spec.inner(stage, 0)]
+        assert all(width % (multiple or 8) == 0 for width in widths[multiple])
+        assert result["width_multiple"] == (multiple or 8)
+    assert len({str(each) for each in widths.values()}) == 3, widths
+
+
+@pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize(("method", "epochs"), [("auto", 1), ("quantise", 0), ("share", 0)])
 def test_sparsity_sets_weights_to_zero_that_stay_so(digits_run: str, tmp_path: Path, method: str, epochs: int) -> None:
     result = compressed(digits_run, tmp_path, sparsity=0.6, epochs=epochs, method=method, max_drop=100.0)
@@ -119,6 +132,8 @@ def test_another_seed_calibrates_on_other_images(
         (["--bits", "9"], "--bits"),
         (["--bits", "8", "--method", "bf16"], "--bits"),
         (["--importance", "magnitude"], "--importance"),
+        (["--width-multiple", "4"], "--width-multiple chooses channels"),
+        (["--speedup", "2", "--width-multiple", "0"], "--width-multiple is 0"),
         (["--method", "prune"], "--speedup"),
         (["--sparsity", "1"], "--sparsity"),
         (["--bits", "4", "--method", "code"], "--bits"),
@@ -214,6 +229,7 @@ TESTED = {
     "out": "test_nothing_of_the_users_is_overwritten",
     "speedup": "test_a_speedup_removes_channels_and_is_measured",
     "importance": "test_importance_decides_which_channels_go",
+    "width_multiple": "test_widths_are_multiples_of_what_is_given",
     "sparsity": "test_sparsity_sets_weights_to_zero_that_stay_so",
     "epochs": "test_epochs_train_with_rounded_weights",
     "method": "test_methods_and_bits_decide_what_is_stored",

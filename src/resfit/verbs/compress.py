@@ -21,6 +21,9 @@ def compress(
     importance: Annotated[
         Literal["taylor", "magnitude", "norm_scale"] | None, "which channels go first (default: taylor)"
     ] = None,
+    width_multiple: Annotated[
+        int | None, "remaining widths are multiples of it: 4 loses less than 16, and is slower (default: 8)"
+    ] = None,
     sparsity: Annotated[
         float | None, "set this share of the weights to zero, the least first: a smaller file, and no faster"
     ] = None,
@@ -48,9 +51,10 @@ def compress(
     once, by a new process that opens the written file. A wish that cannot be kept ends with exit code 3 and the
     nearest points. An interrupted command goes on where it stopped when it is run again.
     """
-    check_counts(img_size=img_size, threads=threads)
+    check_counts(img_size=img_size, threads=threads, width_multiple=width_multiple)
     wish = _wish(max_drop, file_kb)
-    _check_smaller(method, speedup, importance, sparsity, epochs)
+    _check_channels(speedup, importance, width_multiple)
+    _check_smaller(method, speedup, sparsity, epochs)
     _check_bits(method, bits)
     path = Path(out) if out is not None else Path(Path(model).resolve().stem + ".resfit")
     if path.is_dir():
@@ -59,9 +63,9 @@ def compress(
 
     job = Job(
         source=model, data=data, path=path, method=method, bits=bits, codec=codec, speedup=speedup,
-        importance=importance or "taylor", sparsity=sparsity, epochs=epochs, wish=wish, img_size=img_size, mean=mean,
-        std=std, split_seed=split_seed, max_unreadable=max_unreadable, seed=seed, threads=threads,
-        say=_to_standard_error,
+        importance=importance or "taylor", width_multiple=width_multiple or 8, sparsity=sparsity, epochs=epochs,
+        wish=wish, img_size=img_size, mean=mean, std=std, split_seed=split_seed, max_unreadable=max_unreadable,
+        seed=seed, threads=threads, say=_to_standard_error,
     )  # fmt: skip
     return job.run()
 
@@ -104,15 +108,19 @@ def _wish(max_drop: float | None, file_kb: float | None) -> Any:
     return Wish(max_drop=drop, file_bytes=None if file_kb is None else int(1000 * file_kb))
 
 
-def _check_smaller(
-    method: str, speedup: float | None, importance: str | None, sparsity: float | None, epochs: int
-) -> None:
+def _check_channels(speedup: float | None, importance: str | None, width_multiple: int | None) -> None:
+    if speedup is not None:
+        if not 1 < speedup <= 1000:
+            raise UsageError(f"--speedup is {speedup:g}, expected more than 1")
+        return
+    for flag, value in (("--importance", importance), ("--width-multiple", width_multiple)):
+        if value is not None:
+            raise UsageError(f"{flag} chooses channels, and none are to go", hint="give --speedup, or leave it out")
+
+
+def _check_smaller(method: str, speedup: float | None, sparsity: float | None, epochs: int) -> None:
     if method == "prune" and speedup is None and sparsity is None:
         raise UsageError("--method prune removes nothing by itself", hint="give --speedup or --sparsity")
-    if speedup is not None and not 1 < speedup <= 1000:
-        raise UsageError(f"--speedup is {speedup:g}, expected more than 1")
-    if importance is not None and speedup is None:
-        raise UsageError("--importance chooses channels, and none are to go", hint="give --speedup, or leave it out")
     if sparsity is not None and not 0 < sparsity < 1:
         raise UsageError(f"--sparsity is {sparsity:g}, expected a share between 0 and 1")
     if epochs < 0:

@@ -50,6 +50,7 @@ class Job:
     codec: str
     speedup: float | None
     importance: Importance
+    width_multiple: int
     sparsity: float | None
     epochs: int
     wish: Wish
@@ -113,6 +114,7 @@ class Job:
             splits,
             speedup=self.speedup,
             kind=self.importance,
+            multiple=self.width_multiple,
             sparsity=self.sparsity,
             epochs=self.epochs,
             seed=self.seed,
@@ -179,6 +181,7 @@ class Job:
             "epochs": self.epochs,
             "speedup": self.speedup,
             "importance": None if self.speedup is None else self.importance,
+            "width_multiple": None if self.speedup is None else self.width_multiple,
             "sparsity": self.sparsity,
             "max_drop": self.wish.max_drop,
             "file_kb": None if self.wish.file_bytes is None else self.wish.file_bytes / 1000,
