@@ -12,6 +12,7 @@ from resfit.compression.compensation import remove_compensated, with_own_statist
 from resfit.compression.couplings import couplings
 from resfit.compression.removal import remove
 from resfit.compression.side_by_side import normalised
+from resfit.errors import UsageError
 from resfit.model.model import weights_sha256
 
 IMAGES = random_images(random_model(WIDE), 64)
@@ -81,14 +82,36 @@ def test_with_nothing_removed_answers_stay():
     torch.testing.assert_close(_answers(remove_compensated(model, {}, IMAGES)), _answers(model), rtol=1e-2, atol=1e-2)
 
 
-def test_a_norm_that_hides_its_channel_stays_finite():
+@pytest.mark.parametrize("count", [4, 32])
+@pytest.mark.parametrize("norm", ["layer1.0.bn1", "layer2.0.bn2", "layer2.0.downsample.1"])
+def test_a_norm_that_hides_its_channels_stays_finite(norm, count):
     model = random_model(WIDE, trained=True)
     weights = {name: tensor.clone() for name, tensor in model.weights.items()}
-    weights["layer1.0.bn1.weight"][:4] = 0
+    weights[f"{norm}.weight"][:count] = 0
     hidden = dataclasses.replace(model, weights=weights)
     fitted = remove_compensated(hidden, _a_quarter_of_each_block(WIDE), IMAGES)
     assert all(torch.isfinite(tensor).all() for tensor in fitted.weights.values())
     assert _distance(fitted, hidden) < _distance(remove(hidden, _a_quarter_of_each_block(WIDE)), hidden)
+
+
+def test_pictures_that_were_not_looked_at_gain_too():
+    """Also where there are hardly more images than the classifier has inputs."""
+    model = random_model(WIDE, trained=True)
+    removed = _a_quarter_of_each_block(WIDE)
+    fresh = random_images(model, 64, seed=9)
+    plain = remove(model, removed)
+    apart = float((_answers(plain, fresh) - _answers(model, fresh)).square().mean())
+    for count in (4, 64):
+        fitted = remove_compensated(model, removed, IMAGES[:count])
+        assert float((_answers(fitted, fresh) - _answers(model, fresh)).square().mean()) < 0.7 * apart
+
+
+def test_what_cannot_be_is_refused_before_anything_is_measured(monkeypatch):
+    model = random_model(WIDE)
+    monkeypatch.setattr("resfit.compression.compensation.carry", None)
+    [stem] = [coupling for coupling in couplings(WIDE) if coupling.name == "layer2.sum"]
+    with pytest.raises(UsageError, match="would remain"):
+        remove_compensated(model, {stem.name: list(stem.channels)}, IMAGES)
 
 
 def test_the_seed_draws_the_images_and_the_input_stays():

@@ -26,6 +26,8 @@ KINDS = {
     "groups": dataclasses.replace(WIDE, block="bottleneck", widths=(64, 128), groups=4, mid_ratio=2.0),
     "squeeze_excite": dataclasses.replace(WIDE, se_ratio=0.25),
     "group_norm": dataclasses.replace(WIDE, norm="group"),
+    "prelu": dataclasses.replace(WIDE, activation="prelu"),
+    "bias": dataclasses.replace(WIDE, bias=True),
     "deep": dataclasses.replace(WIDE, stem="deep", shortcut="avgpool"),
 }
 IMAGES = random_images(random_model(WIDE), 48)

@@ -158,7 +158,7 @@ def test_corrections_find_the_weights_the_factor_and_the_bias_that_fit_best() ->
     weights = generator.normal(size=(3, 5))
     targets = inputs @ weights.T * 1.3 + 2
     rows = np.hstack([inputs, np.ones((4000, 1))])
-    moments = Moments(inputs=rows.T @ rows / 4000, targets=targets.T @ rows / 4000)
+    moments = Moments(inputs=rows.T @ rows / 4000, targets=targets.T @ rows / 4000, samples=4000)
     assert np.allclose(best_weights(weights, moments, damped_covariance(moments)), 1.3 * weights, atol=1e-2)
     assert np.allclose(best_stretch(weights, moments, damped_covariance(moments)), 1.3, atol=1e-2)
     assert np.allclose(best_bias(1.3 * weights, moments), 2)

@@ -218,6 +218,9 @@ def test_a_teacher_is_followed_and_named_in_the_recipe(run: Any, teacher: str) -
         run(recipe=str(taught.folder))
     with pytest.raises(UsageError, match="is not the teacher of that recipe"):
         run(recipe=str(taught.folder), teacher="resnet8")
+    with pytest.raises(UsageError, match="no stage has maps of the shape") as caught:
+        run(teacher=teacher, hint_weight=1.0, model="resnet18")
+    assert "--hint-weight 0" in caught.value.hint
     with pytest.raises(UsageError, match="the teacher reads images of height 12"):
         run(teacher=teacher, img_size=16)
 

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resfit.compression.correction import best_bias, best_weights, damped_covariance
+from resfit.compression.correction import DAMPING, best_bias, best_weights, damped_covariance
 from resfit.compression.couplings import Wire, wires
 from resfit.compression.moments import moments_of
-from resfit.compression.removal import Kept, kept_after, remove
+from resfit.compression.removal import Kept, kept_after, pruned_spec, remove
 from resfit.compression.side_by_side import Meeting, carry, few_images, normalised
 from resfit.data.images import Images
 from resfit.model.fold import EPSILON, fold, folding_norms, folding_scales
 from resfit.model.model import Model
+from resfit.nn import plan as layout
 from resfit.randomness import rng
 
 LEAST_SCALE = 1e-3  # of a norm's mean: what a norm hides is not made visible by a weight a thousand times as large
@@ -31,8 +32,10 @@ def remove_compensated(model: Model, removed: Mapping[str, Collection[int]], ima
 
     removed: as of `remove`. images: uint8 (N, height, width, channels) from training, of which up to 1,024 are drawn.
     Batch norms' statistics are those of these images in the smaller network, with scales and shifts that leave its
-    answers as they are. The input is unchanged; same input, same result. UsageError as from `remove`.
+    answers as they are; group norms are fitted in their old groups, which makes less good. The input is unchanged; same
+    input, same result. UsageError as from `remove`.
     """
+    pruned_spec(model.spec, kept_after(model.spec, removed))  # refused before anything is measured
     few = few_images(model, images, seed=seed)
     bare = dataclasses.replace(model, encodings={}, activation_ranges={})
     folded = fold(bare)
@@ -49,13 +52,16 @@ class _Fitting:
         self.model, self.kept, self.biased, self.seed = model, kept, biased, seed
         self.wires = wires(model.spec)
         self.fitted: dict[str, Tensor] = {}
+        self.something_gone = False  # until then the copy is the original, and nothing is to be fitted
         self.without_removed = dict(self._silenced())
 
     def __call__(self, meeting: Meeting) -> tuple[Tensor, Tensor | None]:
         name = meeting.name
         weight = self.without_removed[f"{name}.weight"].clone()
         bias = self.without_removed[f"{name}.bias"].clone() if name in self.biased else None
-        if self.kept.renamed(name) is not None:
+        reads, _ = _staying(self.kept, self.wires[name])
+        self.something_gone |= self.kept.renamed(name) is None or not reads.all()
+        if self.something_gone and self.kept.renamed(name) is not None:
             self._fit(meeting, weight, bias)
             self.fitted |= {f"{name}.weight": weight, **({} if bias is None else {f"{name}.bias": bias})}
         return weight, bias
@@ -73,7 +79,9 @@ class _Fitting:
             outputs = np.flatnonzero(writes[group * rows : (group + 1) * rows])
             inputs = np.flatnonzero(np.repeat(stays, area))
             part = (moments if bias is not None else moments.without_constant()).part(outputs, inputs)
-            best = best_weights(present[group * rows + outputs][:, inputs], part, damped_covariance(part))
+            damping = max(DAMPING, len(inputs) / part.samples)  # fewer samples tell inputs apart less
+            covariance = damped_covariance(part, damping=damping)
+            best = best_weights(present[group * rows + outputs][:, inputs], part, covariance)
             fitted = np.zeros((len(outputs), weight[0].numel()))
             fitted[:, inputs] = best
             weight[group * rows + outputs] = torch.from_numpy(fitted).to(weight.dtype).reshape(-1, *weight.shape[1:])
@@ -83,6 +91,8 @@ class _Fitting:
     def _silenced(self) -> Iterator[tuple[str, Tensor]]:
         """What writes channels, with zeros for those that are removed or inside of a block that is."""
         for name, wire in self.wires.items():
+            if not isinstance(wire.operation, layout.Convolution | layout.Linear | layout.Norm):
+                continue
             _, stay = _staying(self.kept, wire)
             gone = torch.from_numpy(~stay if self.kept.renamed(name) is not None else np.ones_like(stay))
             for key in (f"{name}.weight", f"{name}.bias"):
@@ -114,7 +124,8 @@ def _behind_norms(model: Model, fitted: Mapping[str, Tensor]) -> dict[str, Tenso
         if weight not in fitted:
             continue
         mean, variance = (model.weights[f"{norm}.running_{part}"].double() for part in ("mean", "var"))
-        scale = torch.where(scale.abs() < LEAST_SCALE * scale.abs().mean(), scale.abs().mean(), scale)
+        usual = scale.abs().mean() if scale.any() else torch.tensor(1.0, dtype=scale.dtype)
+        scale = torch.where(scale.abs() < LEAST_SCALE * usual, usual, scale)
         shift = weights.pop(bias).double() + mean * scale
         if model.spec.bias:
             weights[bias] = torch.zeros_like(model.weights[bias])
@@ -133,13 +144,17 @@ def with_own_statistics(model: Model, images: Images) -> Model:
     """
     module = model.module()
     norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    if not norms:
+        return model
     sums: dict[str, Tensor] = {}
 
     def watch(name: str, norm: nn.Module) -> None:
         def add(_module: nn.Module, inputs: Any) -> None:
-            values = inputs[0].double().transpose(0, 1).flatten(1)
-            count = torch.full((len(values),), float(values.shape[1]), dtype=torch.float64)
-            sums[name] = sums.get(name, torch.tensor(0.0)) + torch.stack([count, values.sum(1), (values**2).sum(1)])
+            variance, mean = (part.double() for part in torch.var_mean(inputs[0], (0, 2, 3), correction=0))
+            count = torch.full_like(mean, inputs[0].numel() / len(mean))
+            sums[name] = sums.get(name, torch.tensor(0.0)) + count * torch.stack(
+                [torch.ones_like(mean), mean, variance + mean**2]
+            )
 
         norm.register_forward_pre_hook(add)
 

@@ -7,16 +7,16 @@ from resfit.compression.moments import Moments
 
 Array = np.ndarray
 
-DAMPING = 1e-3  # of the inputs' mean variance, added to each: inputs that never varied decide nothing
+DAMPING = 1e-3  # inputs that never varied decide nothing
 ROUNDING = 1e-6  # of their mean square: what float32 sums may be wrong by
 MOST_STRETCH = 2.0
 
 
-def damped_covariance(moments: Moments) -> Covariance:
-    """The inputs' covariance, made positive definite."""
+def damped_covariance(moments: Moments, *, damping: float = DAMPING) -> Covariance:
+    """The inputs' covariance, made positive definite. damping: of the inputs' mean variance, added to each."""
     matrix = moments.covariance
     variance, square = np.diag(matrix).mean(), np.diag(moments.inputs)[:-1].mean()
-    added = float(DAMPING * max(variance, 0.0) + ROUNDING * square) or 1.0
+    added = float(damping * max(variance, 0.0) + ROUNDING * square) or 1.0
     matrix[np.diag_indices_from(matrix)] += added
     return Covariance(matrix=matrix, damping=added)
 

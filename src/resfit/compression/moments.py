@@ -1,5 +1,6 @@
 """Second moments of what a layer reads and what it should give: all that least squares needs to know."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,11 +21,13 @@ Array = np.ndarray
 class Moments:
     """Means over pixels of one group of a layer; the last input is the constant 1, which the bias multiplies.
 
-    inputs: float64 (inputs + 1, inputs + 1). targets: float64 (outputs, inputs + 1), targets times inputs.
+    inputs: float64 (inputs + 1, inputs + 1). targets: float64 (outputs, inputs + 1), targets times inputs. samples: how
+    many pixels they are means of.
     """
 
     inputs: Array
     targets: Array
+    samples: int
 
     @property
     def means(self) -> Array:
@@ -44,14 +47,15 @@ class Moments:
     def part(self, outputs: Array, inputs: Array) -> "Moments":
         """Those of some outputs and some inputs, by their places, and of the constant."""
         places = np.append(inputs, len(self.inputs) - 1)
-        return Moments(inputs=self.inputs[np.ix_(places, places)], targets=self.targets[np.ix_(outputs, places)])
+        parts = {"inputs": self.inputs[np.ix_(places, places)], "targets": self.targets[np.ix_(outputs, places)]}
+        return dataclasses.replace(self, **parts)
 
     def without_constant(self) -> "Moments":
         """Those of a layer without a bias: nothing makes a mean error good."""
         inputs, targets = self.inputs.copy(), self.targets.copy()
         inputs[-1, :-1] = inputs[:-1, -1] = 0
         targets[:, -1] = 0
-        return Moments(inputs=inputs, targets=targets)
+        return dataclasses.replace(self, inputs=inputs, targets=targets)
 
 
 def moments_of(meeting: Meeting, generator: np.random.Generator) -> list[Moments]:
@@ -82,13 +86,15 @@ class _Sums:
         self.products += ((targets - self.target_centre).T @ inputs).double()
 
     def moments(self) -> Moments:
-        """With the centres put back, in float64: x = shift [x - centre, 1]."""
-        count = self.squares[-1, -1]
-        shift = torch.eye(len(self.squares), dtype=torch.float64)
-        shift[:-1, -1] = self.input_centre.double()
-        products = self.products / count
-        products += torch.outer(self.target_centre.double(), self.squares[-1] / count)
-        return Moments(inputs=(shift @ (self.squares / count) @ shift.T).numpy(), targets=(products @ shift.T).numpy())
+        """With the centres put back, in float64."""
+        count = float(self.squares[-1, -1])
+        squares, products = (sums.div_(count).numpy() for sums in (self.squares, self.products))
+        centre = np.append(self.input_centre.double().numpy(), 0.0)
+        means = squares[-1].copy()  # of what is left of the inputs, and 1
+        inputs = squares + np.outer(centre, means) + np.outer(means, centre) + np.outer(centre, centre)
+        targets = products + np.outer(self.target_centre.double().numpy(), means)
+        targets = targets + np.outer(targets[:, -1], centre)
+        return Moments(inputs=inputs, targets=targets, samples=int(count))
 
 
 def output_pixels(meeting: Meeting) -> int:

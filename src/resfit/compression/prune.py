@@ -48,7 +48,7 @@ def prune(
     removed = chosen(model.spec, scores, height=size.height, width=size.width, speedup=speedup, multiple=multiple)
     smaller = remove_compensated(model, removed, images, seed=seed)
     before, after = (macs(spec, size.height, size.width) for spec in (model.spec, smaller.spec))
-    note = f"pruned by {kind} (seed {seed}) from {before:,} to {after:,} multiply-accumulates"
+    note = f"pruned by {kind} (seed {seed}) from {before:,} to {after:,} multiply-accumulates, the rest fitted"
     notes = (*model.provenance.notes, note)
     return dataclasses.replace(smaller, provenance=dataclasses.replace(model.provenance, notes=notes))
 
@@ -115,7 +115,7 @@ def pruned_start(
     UsageError where the folder holds the pruning of another network, or by other values.
     """
     values = {"speedup": speedup, "importance": kind, "multiple": multiple, "seed": seed}
-    request = {**values, "weights_sha256": weights_sha256(model)}
+    request = {**values, "fitted": True, "weights_sha256": weights_sha256(model)}
     kept = None if folder is None else folder / START
     if kept is not None and resume and is_run(kept):
         smaller = load_run(kept)

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resfit.compression.side_by_side import BATCH, normalised
+from resfit.compression.side_by_side import BATCH, normalised, output_sizes
 from resfit.data.images import Images
 from resfit.engines.quantisation import quantised_layers
-from resfit.measure.macs import macs_by_operation
 from resfit.model.model import Model
-from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
 from resfit.randomness import rng
 
@@ -74,18 +72,8 @@ def _adding_squares(totals: dict[str, np.ndarray], name: str) -> Hook:
 
 def _images_at_once(spec: ResNetSpec, height: int, width: int) -> int:
     """So few that the outputs of all layers, and as much again that is kept between them, fit into memory."""
-    operations = dict(layout.walk(layout.plan(spec)))
-    costs = macs_by_operation(spec, height, width)
-    outputs = sum(costs[name] // _products(operations[name]) for name in quantised_layers(spec))
+    outputs = sum(output_sizes(spec, height, width).values())
     return max(1, int(ACTIVATION_BYTES / (2 * 4 * outputs)))
-
-
-def _products(operation: layout.Operation) -> int:
-    """How many an output is the sum of."""
-    if isinstance(operation, layout.Linear):
-        return operation.in_features
-    assert isinstance(operation, layout.Convolution)
-    return operation.in_channels // operation.groups * operation.kernel**2
 
 
 def _floored(sensitivity: np.ndarray) -> np.ndarray:

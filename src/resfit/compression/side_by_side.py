@@ -8,15 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from resfit.data.images import Images
-from resfit.measure.macs import stages
+from resfit.engines.quantisation import quantised_layers
+from resfit.measure.macs import macs_by_operation, stages
 from resfit.model.model import Model
 from resfit.nn import plan as layout
 from resfit.nn.resnet import build_module
+from resfit.nn.spec import ResNetSpec
 from resfit.randomness import rng
 
 BATCH = 64
 MOST_IMAGES, LEAST_IMAGES = 1024, 8
-HELD_BYTES = 1.5e9  # of activations held in memory, roughly
+HELD_BYTES = 3e9  # of activations held in memory, roughly
+MAPS_IN_A_BRANCH, MAPS_AT_ONCE = 8, 5  # of float32: both networks' shortcuts, and what a layer reads, gives and should
 
 Batches = list[Tensor]
 WeightLayer = layout.Convolution | layout.Linear
@@ -54,12 +57,29 @@ def carry(model: Model, changed: Mapping[str, Tensor], images: Images, replace: 
 
 
 def few_images(model: Model, images: Images, *, seed: int) -> Images:
-    """Images drawn with the seed, at most 1,024 and as many as `carry` can hold the activations of."""
-    rows = stages(model.spec, model.preprocessing.height, model.preprocessing.width)
-    largest = max(int(np.prod(row["output_shape"])) for row in rows)
-    count = int(min(MOST_IMAGES, max(LEAST_IMAGES, HELD_BYTES / (32 * largest))))
+    """Images drawn with the seed: 8 to 1,024, of which `carry` holds about 3 x 10^9 bytes of activations at most."""
+    size = model.preprocessing.height, model.preprocessing.width
+    stage = max(int(np.prod(row["output_shape"])) for row in stages(model.spec, *size))
+    largest = max(output_sizes(model.spec, *size).values())
+    image_bytes = 4 * max(MAPS_IN_A_BRANCH * stage, MAPS_AT_ONCE * largest)
+    count = int(min(MOST_IMAGES, max(LEAST_IMAGES, HELD_BYTES / image_bytes)))
     order = rng(seed, "calibration").permutation(len(images))[:count]
     return images[np.sort(order)]
+
+
+def output_sizes(spec: ResNetSpec, height: int, width: int) -> dict[str, int]:
+    """How many numbers each convolution and the classifier gives for an image, by name."""
+    costs = macs_by_operation(spec, height, width)
+    operations = dict(layout.walk(layout.plan(spec)))
+    return {name: costs[name] // _products(operations[name]) for name in quantised_layers(spec)}
+
+
+def _products(operation: layout.Operation) -> int:
+    """How many an output is the sum of."""
+    if isinstance(operation, layout.Linear):
+        return operation.in_features
+    assert isinstance(operation, layout.Convolution)
+    return operation.in_channels // operation.groups * operation.kernel**2
 
 
 def normalised(model: Model, images: Images, batch: int = BATCH) -> Iterator[Tensor]:

@@ -124,6 +124,8 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor, taps: Taps | None = None) -> Tensor:
         """Logits; `taps`, if given, receives the output of each top-level part by name."""
         for name, part in self.named_children():
+            if taps is not None and getattr(part, "inplace", False):
+                x = x.clone()  # what has been given to the taps stays
             x = part(x)
             if taps is not None:
                 taps[name] = x

@@ -13,6 +13,7 @@ from resfit.model.fold import fold
 from resfit.model.model import Model, weights_sha256
 from resfit.nn.resnet import Taps
 from resfit.nn.spec import ResNetSpec
+from resfit.training.recipe import Recipe
 from resfit.training.step import InputLayer
 
 
@@ -23,6 +24,15 @@ def hinting_stages(spec: ResNetSpec, teacher: ResNetSpec) -> tuple[int, ...]:
     pairs = zip(spec.widths, teacher.widths, spec.strides, teacher.strides, strict=False)
     alike = list(itertools.takewhile(lambda stage: stage[2] == stage[3], pairs))
     return tuple(stage for stage, (ours, theirs, *_) in enumerate(alike) if ours == theirs)
+
+
+def check_hints(recipe: Recipe, spec: ResNetSpec, teacher: "Teacher | None") -> None:
+    """UsageError where the recipe wants hints and no stage of the network has maps of the shape of its teacher's."""
+    if recipe.hint_weight and teacher is not None and not hinting_stages(spec, teacher.spec):
+        raise UsageError(
+            f"hint_weight is {recipe.hint_weight}, and no stage has maps of the shape of the teacher's",
+            hint="do without: --hint-weight 0, or choose a network of the teacher's widths",
+        )
 
 
 class Teacher:

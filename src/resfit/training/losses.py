@@ -101,7 +101,8 @@ def hint_loss(maps: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> Tenso
     """How far each stage's output is from a teacher's (Romero et al. 2015, "FitNets"): summed over the stages.
 
     maps, taught: by the name of a part, of which those of stages count that have one shape (N, C, H, W). The mean
-    squared difference is relative to the mean square of the teacher's, so that a stage counts alike whatever its size.
+    squared difference is relative to the mean square of the teacher's over these images, so that a stage counts alike
+    whatever its size: of a batch in parts, as for batch norms, each part is seen alone.
     """
     loss = torch.zeros(())
     for name, ours in maps.items():

@@ -20,7 +20,7 @@ from resfit.randomness import derived_seed
 from resfit.training.checkpoint import checkpoint_files, load_checkpoint, or_lost
 from resfit.training.compiling import check_compiler
 from resfit.training.data_record import changes
-from resfit.training.distillation import Teacher, hinting_stages
+from resfit.training.distillation import Teacher, check_hints
 from resfit.training.events import Subscriber
 from resfit.training.history import write_tables
 from resfit.training.memory import planned_memory, probed_apart
@@ -57,11 +57,7 @@ def start_run(
         recipe = dataclasses.replace(recipe, epochs=DEFAULT_EPOCHS)
     if teacher is not None:
         recipe = dataclasses.replace(recipe, teacher=teacher.sha256)
-        if recipe.hint_weight and not hinting_stages(spec, teacher.spec):
-            raise UsageError(
-                f"hint_weight is {recipe.hint_weight}, and no stage has maps of the shape of the teacher's",
-                hint="leave hint_weight out, or choose a network of the teacher's widths",
-            )
+        check_hints(recipe, spec, teacher)
     torch.set_num_threads(recipe.threads or 1)
     if recipe.compile == "compiled":
         check_compiler()

@@ -68,9 +68,8 @@ class TrainingStep:
     """One update of a network by a batch: forward, loss, backward and optimiser, all as the recipe has it.
 
     Puts the network into the recipe's layout and number type, and computes with its weights where they are, also
-    when compiled. teacher: where the recipe distils. class_weights float32
-    (classes,): what an image of each class counts, where the recipe balances by weights. rules: what the weights are
-    held to.
+    when compiled. teacher: where the recipe distils. class_weights float32 (classes,): what an image of each class
+    counts, where the recipe balances by weights. rules: what the weights are held to.
     """
 
     def __init__(
@@ -130,6 +129,7 @@ class TrainingStep:
         maps: tuple[Taps, Taps] | tuple[None, None] = ({}, {}) if recipe.hint_weight else (None, None)
         with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
             logits = self._forward(inputs, maps[0])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low == torch.bfloat16):
             taught = None if self.teacher is None else self.teacher(part.images, maps[1])
         logits = logits.to(self.dtype)
         loss = mean_loss(

@@ -109,6 +109,8 @@ class Job:
         """The model with fewer channels and weights, where that is wished; all epochs are then spent on it."""
         if not self._prunes:
             return original
+        if self.speedup is not None:
+            self.say(f"prunes   to {self.speedup:g} times fewer multiply-accumulates")
         return prune_to(
             original,
             splits,

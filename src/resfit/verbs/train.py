@@ -146,7 +146,7 @@ def train(
     splits = open_as(data, opening, channels=network.channels)
     spec = network.spec_for(splits)
     instructor = taught_by.for_data(splits)
-    refuse_unfit(followed, splits)
+    refuse_unfit(followed, splits, spec, instructor)
     folder = prepare_folder(out) if out is not None else new_folder("runs", data)
     write_request(
         folder, spec, model=network.name, data=data, opening=opening, max_seconds=seconds, teacher=teacher,

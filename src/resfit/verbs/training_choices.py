@@ -67,12 +67,14 @@ def chosen_recipe(source: str | None, given: Mapping[str, Any]) -> Any:
     return dataclasses.replace(recipe, **{**dropped, **values})
 
 
-def refuse_unfit(recipe: Any, splits: Any) -> None:
+def refuse_unfit(recipe: Any, splits: Any, spec: Any, teacher: Any) -> None:
     """UsageError where these images cannot be trained on by this recipe here, before a folder is made for it."""
     from resfit.training.compiling import check_compiler
+    from resfit.training.distillation import check_hints
 
     if recipe.compile == "compiled":
         check_compiler()
+    check_hints(recipe, spec, teacher)
     shape = splits.preprocessing
     recipe.resolved(num_images=len(splits.train), height=shape.height, width=shape.width, channels=shape.channels)
 
