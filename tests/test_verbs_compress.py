@@ -68,6 +68,8 @@ def test_an_impossible_wish_ends_with_the_nearest_points(
     assert main([*words, "--out", str(path), "--threads", "1", "--json"]) == 3
     result = json.loads(capsys.readouterr().out)
     assert result["artifact"] is None
+    evaluated = dict.fromkeys(("accuracy", "accuracy_interval", "num_images", "source"), 1.0)
+    assert {result[name] for name in ("ratio", *compress_proof.proof(evaluated, evaluated))} == {None}
     assert "file_kb" in result["binding"]
     assert min(point["file_bytes"] for point in result["nearest"]) == min(p["file_bytes"] for p in result["points"])
     assert not path.exists()

@@ -25,6 +25,13 @@ def evaluated(path: Path, data: str, *, split_seed: int, max_unreadable: float, 
     return result
 
 
+def unproven() -> dict[str, None]:
+    """What `proof` gives, of a compression that proves nothing: the test images were not read."""
+    return dict.fromkeys(
+        ("accuracy_before", "accuracy_after", "accuracy_after_interval", "drop", "num_images", "tested_on")
+    )
+
+
 def proof(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Both accuracies and what lies between them, in percentage points."""
     return {

@@ -98,7 +98,8 @@ class Job:
             **_choice(outcome, points),
         }
         if outcome.chosen is None:
-            return {**result, "artifact": None, "work_folder": str(folder), "exit_code": BROKEN}
+            nothing = {"artifact": None, "ratio": None, **compress_proof.unproven()}
+            return {**result, **nothing, "work_folder": str(folder), "exit_code": BROKEN}
         return {**result, **self._proven(outcome.chosen, inputs, folder), "work_folder": None}
 
     @property
