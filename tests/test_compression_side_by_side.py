@@ -13,6 +13,7 @@ from resfit.compression.moments import Moments, moments_of, output_pixels
 from resfit.compression.side_by_side import Meeting, carry, normalised
 from resfit.data.preprocessing import Preprocessing
 from resfit.engines.quantisation import quantised_layers
+from resfit.errors import UsageError
 from resfit.model.fold import fold
 from resfit.model.load import untrained
 from resfit.model.model import Model
@@ -179,3 +180,17 @@ def test_least_squares_makes_good_what_earlier_layers_lost() -> None:
         return float(sum((a - b).square().sum() for a, b in zip(outputs, meeting.targets, strict=True)))
 
     assert error(better) < 0.9 * error(own)
+
+
+def test_a_covariance_too_rough_for_a_factor_is_damped_more():
+    """Thousands of inputs that all say the same, whose products single precision sums."""
+    rough = np.random.default_rng(0).standard_normal((200, 200)) * 0.05
+    inputs = np.zeros((201, 201))
+    inputs[:-1, :-1] = 1.0 + (rough + rough.T) / 2
+    inputs[-1, -1] = 1.0
+    moments = Moments(inputs=inputs, targets=np.zeros((3, 201)), samples=500)
+    covariance = damped_covariance(moments)
+    assert covariance.damping > 0.1
+    assert np.isfinite(best_weights(np.ones((3, 200)), moments, covariance)).all()
+    with pytest.raises(UsageError, match="no finite numbers"):
+        damped_covariance(Moments(inputs=inputs * np.nan, targets=np.zeros((3, 201)), samples=500))

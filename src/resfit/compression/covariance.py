@@ -29,6 +29,14 @@ class Covariance:
         turned = torch.linalg.cholesky(torch.from_numpy(self.matrix).flip(0, 1))
         return turned.flip(0, 1).numpy()
 
+    @property
+    def is_definite(self) -> bool:
+        """Whether there is such a factor, in the precision of its numbers."""
+        try:
+            return bool(np.isfinite(self.factor).all())
+        except torch.linalg.LinAlgError:
+            return False
+
     def divided(self, rows: Array) -> Array:
         """X with X times the matrix = rows, float64 (rows, inputs)."""
         factor = torch.from_numpy(self.factor)
