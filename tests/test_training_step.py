@@ -243,6 +243,25 @@ def test_hints_pull_the_stages_to_the_teacher_s(values):
     assert distance(dataclasses.replace(plain, hint_weight=3.0)) < 0.7 * distance(plain)
 
 
+def test_hints_fall_with_the_rate():
+    torch.manual_seed(1)
+    other = ResNet(SPEC).eval()
+    input_layer = InputLayer(PREPROCESSING, "contiguous")
+
+    @torch.no_grad()
+    def teacher(images, taps=None):
+        return other(input_layer(images), taps)
+
+    def loss(lr, hint_weight):
+        torch.manual_seed(0)
+        recipe = dataclasses.replace(PLAIN, distill_weight=0.5, hint_weight=hint_weight)
+        return TrainingStep(ResNet(SPEC).train(), recipe, teacher=teacher)(_batch(), input_layer, lr)
+
+    bare, whole, half = (loss(*values) for values in ((0.05, 0.0), (0.05, 3.0), (0.025, 3.0)))
+    assert whole > bare
+    assert half - bare == pytest.approx((whole - bare) / 2, rel=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_teacher_answers_in_the_precision_of_the_training(precision):
     seen = []

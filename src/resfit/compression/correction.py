@@ -10,9 +10,7 @@ Array = np.ndarray
 
 DAMPING = 1e-3  # inputs that never varied decide nothing
 ROUNDING = 1e-6  # of their mean square: what float32 sums may be wrong by
-MORE_DAMPING = (
-    10.0  # where even so there is no factor: sums are too rough for thousands of inputs that say the same
-)
+MORE_DAMPING = 10.0  # where even so there is no factor: sums are too rough for thousands of inputs that say the same
 MOST_STRETCH = 2.0
 
 

@@ -71,7 +71,7 @@ class Recipe:
     rotate_degrees, color, cutout, mixup, cutmix, trivial: further augmentation, see data.augment.Augment.
     teacher: sha256 of the weights of the model that teaches; distill_weight: its share of the loss, at
         distill_temperature (Hinton et al. 2015; None is 4); hint_weight: what each stage's distance from the teacher's
-        adds to the loss, see losses.hint_loss.
+        adds to the loss (losses.hint_loss) at the peak rate; it falls with the rate, and answers decide at last.
     precision, memory_format, compile: auto is replaced by what a short measurement finds fastest.
     activation_checkpointing: computes activations again in the backward pass instead of keeping them.
     freeze_epochs: in so many first epochs only the classifier learns; the rest keeps its weights and statistics.

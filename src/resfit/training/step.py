@@ -105,8 +105,9 @@ class TrainingStep:
         """
         set_rate(self.optimizer, lr)
         loss = 0.0
+        hint_weight = self.recipe.hint_weight * lr / (self.recipe.lr or lr)
         for part in micro_batches(batch, self.recipe.micro_batch):
-            part_loss = self._loss(part, input_layer) * (len(part.targets) / len(batch.targets))
+            part_loss = self._loss(part, input_layer, hint_weight) * (len(part.targets) / len(batch.targets))
             self.scaler.scale(part_loss).backward()
             loss += part_loss.item()
         self._check_loss(loss)
@@ -122,11 +123,11 @@ class TrainingStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _loss(self, part: Batch, input_layer: InputLayer) -> Tensor:
+    def _loss(self, part: Batch, input_layer: InputLayer, hint_weight: float) -> Tensor:
         recipe = self.recipe
         inputs = input_layer(part.images, self.dtype)
         low = AUTOCAST.get(recipe.precision)
-        maps: tuple[Taps, Taps] | tuple[None, None] = ({}, {}) if recipe.hint_weight else (None, None)
+        maps: tuple[Taps, Taps] | tuple[None, None] = ({}, {}) if hint_weight else (None, None)
         with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
             logits = self._forward(inputs, maps[0])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low == torch.bfloat16):
@@ -145,7 +146,7 @@ class TrainingStep:
             return loss
         apart = distillation_loss(logits, taught, recipe.distill_temperature or DEFAULT_TEMPERATURE)
         loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * apart
-        return loss if maps[0] is None else loss + recipe.hint_weight * hint_loss(*maps)
+        return loss if maps[0] is None else loss + hint_weight * hint_loss(*maps)
 
     def _update(self) -> None:
         recipe = self.recipe
