@@ -158,9 +158,9 @@ class TrainingStep:
         norm = nn.utils.get_total_norm(gradients)
         if torch.isfinite(norm):
             limit_gradients(gradients, norm, recipe)
-        else:
+            self.scaler.step(self.optimizer)
+        else:  # not even to the scaler: torch's fused SGD, told to skip its first step, leaves its momentum unwritten
             self._check_gradients(named)
-        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         limit_weights(self._weights, recipe)
@@ -174,11 +174,11 @@ class TrainingStep:
         raise NotFinite(f"the loss became {loss}" if broken is None else f"{broken} is not finite")
 
     def _check_gradients(self, named: list[tuple[str, Tensor]]) -> None:
-        """NotFinite, except where a smaller scale may help: then the scaler leaves this step out."""
-        if self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE:
+        """NotFinite, except where a smaller scale may help: then this step is left out."""
+        broken = first_not_finite(named)
+        if broken is not None and self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE:
             return
         self.optimizer.zero_grad()
-        broken = first_not_finite(named)
         if broken is None:  # each is finite, their norm is not
             largest, _ = max(named, key=lambda item: item[1].abs().max().item())
             raise NotFinite(f"the gradient, largest in {largest}, became too large for its number format")
