@@ -36,6 +36,7 @@ from resfit.model.run_folder import save
 from resfit.training.checkpoint import checkpoint_files
 from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
+from resfit.training.recipe_values import Optimizer
 
 GOALS = {"macs_ratio": 2.5, "drop": 0.3, "latency_ratio": 1.6}
 
@@ -58,7 +59,7 @@ def main() -> int:
         resume=arguments.resume,
     )
     spec = smaller.spec
-    values = {"distill_weight": arguments.distill_weight, "hint_weight": arguments.hint_weight, "lr": arguments.lr}
+    values = {name: getattr(arguments, name) for name in ("optimizer", "lr", "distill_weight", "hint_weight")}
     given = {name: value for name, value in values.items() if value is not None}
     recipe = dataclasses.replace(recipe_for(spec), **given)
     print(f"depths {spec.depths}, widths {spec.widths}, inside {spec.inner_widths}", flush=True)
@@ -134,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--importance", default="taylor", choices=get_args(Importance))
     parser.add_argument("--multiple", type=int, default=8, help="of all widths")
+    parser.add_argument("--optimizer", default=None, choices=get_args(Optimizer))
     parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--distill-weight", type=float, default=None)
     parser.add_argument("--hint-weight", type=float, default=None)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resfit.training.muon import Muon
 from resfit.training.optimizers import add_l1, build_optimizer, decayed_weights, limit_gradients, limit_weights
 from resfit.training.recipe import Recipe
 
@@ -33,6 +34,7 @@ def test_decay_spares_norms_and_biases_unless_told():
         ("adamw", torch.optim.AdamW, 0.02),
         ("rmsprop", torch.optim.RMSprop, 0.005),
         ("adagrad", torch.optim.Adagrad, 0.2),
+        ("muon", Muon, 0.02),
     ],
 )
 def test_each_optimiser_finds_the_bottom_of_a_bowl(name, kind, lr):

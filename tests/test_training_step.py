@@ -65,6 +65,7 @@ def plain():
     "change",
     [
         {"optimizer": "adam"}, {"optimizer": "adamw"}, {"optimizer": "rmsprop"}, {"optimizer": "adagrad"},
+        {"optimizer": "muon"},
         {"momentum": 0.5}, {"nesterov": False}, {"weight_decay": 0.1}, {"decay_norms": True}, {"l1": 0.01},
         {"loss": "bce"}, {"loss": "mse"}, {"label_smoothing": 0.2}, {"clip_norm": 0.1}, {"clip_value": 0.001},
         {"clip_weights": 0.05}, {"max_norm": 0.5}, {"micro_batch": 4}, {"precision": "bf16"}, {"precision": "fp16"},
@@ -164,7 +165,7 @@ def test_double_precision_is_double_from_the_pixels_on():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop", "adagrad", "muon"])
 def test_a_step_goes_on_from_its_state(precision, optimizer):
     recipe = dataclasses.replace(PLAIN, precision=precision, optimizer=optimizer)
     input_layer = InputLayer(PREPROCESSING, "contiguous")

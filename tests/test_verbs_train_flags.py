@@ -84,7 +84,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"batch_size": 12}),
     ({}, {"accumulate": 2}),
     ({}, {"micro_batch": 3}),
-    *[({}, {"optimizer": name}) for name in ("adam", "adamw", "rmsprop", "adagrad")],
+    *[({}, {"optimizer": name}) for name in ("adam", "adamw", "rmsprop", "adagrad", "muon")],
     ({}, {"lr": 0.01}),
     ({}, {"momentum": 0.5}),
     ({}, {"nesterov": False}),

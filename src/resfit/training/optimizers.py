@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resfit.training.freezing import layers, rate_factors
+from resfit.training.muon import Muon
 from resfit.training.recipe import DEFAULT_MOMENTUM, Recipe
 
 SECOND_DECAY = 0.99  # of Adam's squared gradients: a hundred steps, as short trainings need
@@ -14,11 +15,11 @@ DAMPING_RMSPROP = 1e-3  # Inception's (Szegedy et al. 2016): with the usual 1e-8
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser, from torch.optim.
+    """The recipe's optimiser: Muon, or one of torch.optim.
 
     Decay acts on weights of two and more dimensions (convolutions, classifier), on norms and biases only where
-    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), else part of it. A group
-    has the entry "factor" where its rate is not the recipe's, but that times the factor.
+    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), in muon for convolutions,
+    else part of it. A group has the entry "factor": what the recipe's rate is multiplied by.
     """
     assert recipe.lr is not None
     groups = _groups(network, recipe)
@@ -28,6 +29,8 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
         # One pass over the weights in place of six, equal to rounding; weights that begin later have no momentum there
         fused = not recipe.freeze_epochs
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if recipe.optimizer == "muon":
+        return Muon(groups, lr=recipe.lr, momentum=momentum)
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, momentum=momentum, eps=DAMPING_RMSPROP)
     if recipe.optimizer == "adagrad":
@@ -38,14 +41,14 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 
 def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by decay; by layer too where the recipe gives layers rates of their own."""
-    if recipe.layer_decay == 1.0:
-        return _by_decay(list(network.parameters()), recipe)
-    parts = layers(network)
-    return [
+    parts = [list(network.parameters())] if recipe.layer_decay == 1.0 else layers(network)
+    factors = rate_factors(len(parts), recipe.layer_decay)
+    groups = [
         {**group, "factor": factor}
-        for part, factor in zip(parts, rate_factors(len(parts), recipe.layer_decay), strict=True)
+        for part, factor in zip(parts, factors, strict=True)
         for group in _by_decay(part, recipe)
     ]
+    return groups if recipe.optimizer != "muon" else [part for group in groups for part in _by_kind(group, network)]
 
 
 def _by_decay(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
@@ -56,6 +59,15 @@ def _by_decay(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, 
             "weight_decay": recipe.weight_decay if recipe.decay_norms else 0.0,
         },
     ]
+
+
+def _by_kind(group: dict[str, Any], network: nn.Module) -> list[dict[str, Any]]:
+    """A group for Muon in parts: weights of convolutions by their number of groups, and all else."""
+    kinds = {module.weight: module.groups for module in network.modules() if isinstance(module, nn.Conv2d)}
+    found: dict[int | None, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        found.setdefault(kinds.get(parameter), []).append(parameter)
+    return [{**group, "params": part, "convolution_groups": kind} for kind, part in found.items()]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

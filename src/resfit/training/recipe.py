@@ -23,8 +23,9 @@ DEFAULT_EPOCHS = 50
 LARGEST_DEFAULT_BATCH = 128
 LARGEST_DEFAULT_PIXELS = 1 << 21  # of a batch: 32 images of 224 x 224, for the sake of memory
 LEAST_DEFAULT_STEPS = 32  # an epoch of a small data set has at least so many
-DEFAULT_LR = {"sgd": 0.2, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0015, "adagrad": 0.05}  # at a batch of 128
-DEFAULT_MOMENTUM = {"sgd": 0.9, "adam": 0.9, "adamw": 0.9, "rmsprop": 0.9}
+# At a batch of 128
+DEFAULT_LR = {"sgd": 0.2, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0015, "adagrad": 0.05, "muon": 0.2}
+DEFAULT_MOMENTUM = {"sgd": 0.9, "adam": 0.9, "adamw": 0.9, "rmsprop": 0.9, "muon": 0.9}
 DEFAULT_TEMPERATURE = 4.0
 DEFAULT_MILESTONE_DECAY = 0.1
 DEFAULT_MILESTONES = (0.5, 0.75)  # He et al. 2015, 4.2: 32k and 48k of 64k
@@ -51,7 +52,7 @@ class Recipe:
     accumulate: equal parts a batch is split into, one after the other in memory; resolved to micro_batch.
     micro_batch: most images in memory at once; gradients add up to those of the whole batch, batch norm sees
         each part alone. None is the whole batch.
-    optimizer, momentum: momentum is Adam's first decay rate; Adagrad has none; None is 0.9.
+    optimizer, momentum: momentum is Adam's first decay rate; Adagrad has none; None is 0.9. See training.muon.
     nesterov: of SGD; None is yes where there is momentum.
     lr: peak learning rate; None is the optimiser's own at batch size 128, else by its square root, and lower for a
         network wider than 64 channels trained by SGD.

@@ -10,7 +10,7 @@ from resfit.errors import UsageError, nearest
 if TYPE_CHECKING:
     from resfit.training.recipe import Recipe
 
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"]
 Loss = Literal["cross_entropy", "bce", "mse"]
 Schedule = Literal["cosine", "linear", "one_cycle", "step"]
 Precision = Literal["auto", "fp64", "fp32", "bf16", "fp16"]

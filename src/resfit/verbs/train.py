@@ -64,7 +64,7 @@ def train(
     batch_size: Annotated[int | None, "images an update"] = None,
     accumulate: Annotated[int | None, "parts a batch is split into; batch norm sees each part alone"] = None,
     micro_batch: Annotated[int | None, "most images in memory at once, in place of --accumulate"] = None,
-    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] | None, "(default: sgd)"] = None,
+    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"] | None, "(default: sgd)"] = None,
     lr: Annotated[float | None, "peak learning rate"] = None,
     momentum: Annotated[float | None, "momentum; of adam and adamw the first decay rate (default: 0.9)"] = None,
     nesterov: Annotated[bool | None, "Nesterov's form of SGD's momentum (default: yes)"] = None,
