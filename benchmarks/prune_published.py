@@ -101,7 +101,7 @@ def _report(arguments: argparse.Namespace, original: Model, trained: Model, spli
         arguments.out,
         what="a published network pruned by structure and trained on: the test images are measured once a file",
         data={"fingerprint": splits.fingerprint, "roles": splits.roles()},
-        recipe=recipe.to_dict(),
+        recipe=(trained.provenance.recipe if arguments.epochs else recipe.to_dict()),
         importance=arguments.importance,
         epochs=arguments.epochs,
         seed=arguments.seed,
@@ -145,7 +145,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("runs/prune-published"), help="run folder")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "prune_published.json")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.optimizer is not None and arguments.lr is None:
+        parser.error("each optimiser has rates of its own: give --lr with --optimizer")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_trainings import RECIPE, SPEC
 
-from resfit.compression.fine_tune import FINE_TUNING, fine_tune, recipe_for
+from resfit.compression.fine_tune import BY_GRADIENT, FINE_TUNING, fine_tune, recipe_for
 from resfit.compression.prune import prune, prune_to, pruned_start
 from resfit.compression.sparsify import keep_zeros, sparsify
 from resfit.data.dataset import ArrayDataset, Splits
@@ -116,13 +116,22 @@ def test_it_goes_on_where_it_was_stopped(original, smaller, digits, tmp_path):
         fine_tune(original, digits, **options, folder=tmp_path)
 
 
-def test_wide_networks_and_those_without_norms_take_lower_rates():
-    assert recipe_for(architecture("resnet32")).lr == FINE_TUNING.lr
-    assert recipe_for(architecture("resnet50")) == recipe_for(architecture("resnet18"))
-    assert recipe_for(architecture("resnet18")).lr == pytest.approx(FINE_TUNING.lr / 8)
+def test_weights_that_are_held_and_networks_without_norms_learn_by_gradients_at_lower_rates():
+    assert recipe_for(architecture("resnet32")) == recipe_for(architecture("resnet18")) == FINE_TUNING
+    assert recipe_for(architecture("resnet32"), held=True) == BY_GRADIENT
+    assert recipe_for(architecture("resnet50"), held=True) == recipe_for(architecture("resnet18"), held=True)
+    assert recipe_for(architecture("resnet18"), held=True).lr == pytest.approx(BY_GRADIENT.lr / 8)
     folded = recipe_for(dataclasses.replace(architecture("resnet32"), norm="none", bias=True))
-    assert folded.lr < 0.2 * FINE_TUNING.lr
+    assert folded.optimizer == "sgd"
+    assert folded.lr < 0.2 * BY_GRADIENT.lr
     assert folded.clip_norm is not None
+
+
+def test_what_is_held_to_zeros_learns_by_gradients(original, digits):
+    tuned = prune_to(original, digits, sparsity=0.5, epochs=1, threads=1)
+    assert tuned.provenance.recipe["optimizer"] == "sgd"
+    free = prune_to(original, digits, speedup=1.5, epochs=1, threads=1, multiple=4)
+    assert free.provenance.recipe["optimizer"] == "muon"
 
 
 def test_a_folded_network_can_be_pruned_and_trained_on(original, digits):

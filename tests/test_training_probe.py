@@ -32,6 +32,7 @@ class Timed:
 
     seconds: dict[tuple[str, str, str], float]
     compiles = True
+    update_seconds = 0.0
 
     def __init__(self, _network, recipe, _preprocessing):
         self.recipe = recipe
@@ -43,8 +44,9 @@ class Timed:
         if key[2] == "compiled" and not self.compiles:
             raise RuntimeError("no such header")
         if counts:
-            self.fastest = self.seconds[key] * len(images) / len(IMAGES)
+            self.fastest = self.seconds[key] * len(images) / len(IMAGES) + self.update_seconds
 
+    step_seconds = probing._Trial.step_seconds
     cost = probing._Trial.cost
     may_compile = probing._Trial.may_compile
 
@@ -86,6 +88,20 @@ def test_a_long_training_is_decided_on_whole_batches():
             patch.setattr(Timed, "run", counted)
             probe(ResNet(SPEC), recipe, IMAGES, TARGETS, PREPROCESSING, planned_steps=steps)
         assert max(seen) == images
+
+
+@pytest.mark.usefixtures("timed")
+def test_what_a_step_takes_whatever_its_images_is_counted_once(monkeypatch):
+    monkeypatch.setattr(Timed, "update_seconds", 10.0)
+    assert _probe(Recipe(batch_size=8)).step_seconds == pytest.approx(11.0)
+
+
+def test_a_step_tells_how_long_its_update_took():
+    recipe = Recipe(batch_size=8, **FIXED).resolved(num_images=100, height=8, width=8, channels=1)
+    trial = probing._Trial(ResNet(SPEC), recipe, PREPROCESSING)
+    trial.run(IMAGES, TARGETS, counts=True)
+    assert 0 < trial.update_seconds < trial.fastest
+    assert trial.step_seconds(3) == pytest.approx(3 * trial.fastest - 2 * trial.update_seconds)
 
 
 def test_a_probe_s_share_of_the_time():

@@ -60,8 +60,9 @@ def test_an_unknown_field_names_the_nearest():
         ({"rotate_degrees": -1.0}, "rotate degrees -1.0"),
         ({"accumulate": 2, "micro_batch": 8}, "both split the batch"),
         ({"nesterov": True, "optimizer": "adam"}, "nesterov needs sgd"),
-        ({"nesterov": True, "momentum": 0}, "nesterov needs sgd with momentum"),
+        ({"nesterov": True, "momentum": 0}, "nesterov needs sgd or muon with momentum"),
         ({"momentum": 0.9, "optimizer": "adagrad"}, "adagrad has none"),
+        ({"l1": 0.1, "optimizer": "muon"}, "muon leaves out how large"),
         ({"milestones": (0.5,)}, "of the step schedule, and this one is cosine"),
         ({"milestone_decay": 0.5, "schedule": "linear"}, "this one is linear"),
         ({"milestones": (0.5, 0.4), "schedule": "step"}, "expected rising numbers"),
@@ -101,6 +102,7 @@ def test_what_is_given_stays():
 
 def test_defaults_follow_the_optimiser():
     assert _resolved(Recipe(), 47_500, 32, 3).nesterov
+    assert _resolved(Recipe(optimizer="muon"), 47_500, 32, 3).nesterov
     adam = _resolved(Recipe(optimizer="adam", batch_size=128), 47_500, 32, 3)
     assert (adam.lr, adam.momentum, adam.nesterov) == (0.002, 0.9, False)
     assert _resolved(Recipe(optimizer="adagrad"), 47_500, 32, 3).momentum is None

@@ -19,18 +19,34 @@ from resfit.training.surroundings import Interrupted, TrainingDiverged
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
-RATE = 0.05  # a quarter of the usual one of a training, which would have them forget what they know
-FINE_TUNING = Recipe(lr=RATE, distill_weight=0.9, distill_temperature=4.0, hint_weight=8.0, uncropped_fraction=0.05)
+# Rates are a half and a quarter of the usual ones, which would have them forget what they know.
+FINE_TUNING = Recipe(
+    optimizer="muon",
+    lr=0.1,
+    distill_weight=0.9,
+    distill_temperature=4.0,
+    hint_weight=8.0,
+    uncropped_fraction=0.05,
+)
+# Where weights are held to something, or no norm is behind them: steps must be as long as the gradient says
+RATE_BY_GRADIENT = 0.05
+BY_GRADIENT = dataclasses.replace(FINE_TUNING, optimizer="sgd", lr=RATE_BY_GRADIENT)
 SHARE_WITHOUT_NORMS = 0.1  # of that rate: nothing keeps the activations' size where batch norms are folded away
 CLIP_WITHOUT_NORMS = 1.0
 
 
-def recipe_for(spec: ResNetSpec) -> Recipe:
-    """FINE_TUNING at a rate for this network: lower for a wide one, as in training, and much lower without norms."""
+def recipe_for(spec: ResNetSpec, *, held: bool = False) -> Recipe:
+    """FINE_TUNING, or BY_GRADIENT for a network without norms or whose weights are held to something.
+
+    At a rate for this network: by gradients it is lower for a wide one, as in training, and much lower without norms.
+    """
+    normed = spec.norm in ("batch", "group")
+    if normed and not held:
+        return FINE_TUNING
     widest = max(max(spec.inner(stage, 0)) for stage in range(len(spec.depths)))
-    lr = RATE * min(1.0, FULL_RATE_WIDTH / widest)
-    recipe = dataclasses.replace(FINE_TUNING, lr=lr)
-    if spec.norm in ("batch", "group"):
+    lr = RATE_BY_GRADIENT * min(1.0, FULL_RATE_WIDTH / widest)
+    recipe = dataclasses.replace(BY_GRADIENT, lr=lr)
+    if normed:
         return recipe
     return dataclasses.replace(recipe, lr=lr * SHARE_WITHOUT_NORMS, clip_norm=CLIP_WITHOUT_NORMS)
 
@@ -75,7 +91,8 @@ def fine_tune(
     instructor = None
     if teacher is not None:
         instructor = Teacher(teacher, preprocessing=splits.preprocessing, labels=splits.labels)
-    chosen = _possible(recipe or recipe_for(model.spec), model, teacher, transform)
+    held = project is not None or transform is not None
+    chosen = _possible(recipe or recipe_for(model.spec, held=held), model, teacher, transform)
     chosen = dataclasses.replace(chosen, epochs=epochs, steps=None, seed=seed, threads=threads)
     with _ways_out(folder):
         result = train(

@@ -1,15 +1,18 @@
 """The recipe's optimiser, and the limits a recipe sets to gradients and weights."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from resfit.errors import UsageError
+from resfit.nn.resnet import ResNet, SqueezeExcite
 from resfit.training.freezing import layers, rate_factors
 from resfit.training.muon import Muon
 from resfit.training.recipe import DEFAULT_MOMENTUM, Recipe
 
 SECOND_DECAY = 0.99  # of Adam's squared gradients: a hundred steps, as short trainings need
+NORMS_BEHIND = ("batch", "group")  # every convolution of a branch, or the sum it ends in
 DAMPING = 1e-8
 DAMPING_RMSPROP = 1e-3  # Inception's (Szegedy et al. 2016): with the usual 1e-8 its first steps are wild
 
@@ -18,19 +21,20 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     """The recipe's optimiser: Muon, or one of torch.optim.
 
     Decay acts on weights of two and more dimensions (convolutions, classifier), on norms and biases only where
-    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), in muon for convolutions,
-    else part of it. A group has the entry "factor": what the recipe's rate is multiplied by.
+    the recipe says so. In adamw it is apart from the gradient (Loshchilov and Hutter 2019), else part of it; muon's
+    convolutions have none. A group has the entry "factor": what the recipe's rate is multiplied by. UsageError for
+    muon and a network without norms.
     """
     assert recipe.lr is not None
     groups = _groups(network, recipe)
     momentum = DEFAULT_MOMENTUM.get(recipe.optimizer, 0.0) if recipe.momentum is None else recipe.momentum
+    nesterov = momentum > 0 if recipe.nesterov is None else recipe.nesterov
     if recipe.optimizer == "sgd":
-        nesterov = momentum > 0 if recipe.nesterov is None else recipe.nesterov
         # One pass over the weights in place of six, equal to rounding; weights that begin later have no momentum there
         fused = not recipe.freeze_epochs
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=fused)
     if recipe.optimizer == "muon":
-        return Muon(groups, lr=recipe.lr, momentum=momentum)
+        return Muon(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov)
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, momentum=momentum, eps=DAMPING_RMSPROP)
     if recipe.optimizer == "adagrad":
@@ -63,11 +67,29 @@ def _by_decay(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, 
 
 def _by_kind(group: dict[str, Any], network: nn.Module) -> list[dict[str, Any]]:
     """A group for Muon in parts: weights of convolutions by their number of groups, and all else."""
-    kinds = {module.weight: module.groups for module in network.modules() if isinstance(module, nn.Conv2d)}
+    groups = _normed_convolutions(network)
     found: dict[int | None, list[nn.Parameter]] = {}
     for parameter in group["params"]:
-        found.setdefault(kinds.get(parameter), []).append(parameter)
-    return [{**group, "params": part, "convolution_groups": kind} for kind, part in found.items()]
+        found.setdefault(groups.get(parameter), []).append(parameter)
+    return [{**group, "params": part, "convolution_groups": number} for number, part in found.items()]
+
+
+def _normed_convolutions(network: nn.Module) -> dict[nn.Parameter, int]:
+    """Weights whose length the norms behind them take out, and their convolutions' groups.
+
+    UsageError for a network without such norms.
+    """
+    if isinstance(network, ResNet) and network.spec.norm not in NORMS_BEHIND:
+        raise UsageError(
+            f"muon needs a norm behind the convolutions, and this network's norm is {network.spec.norm}",
+            hint="choose sgd, or a network with norms",
+        )
+    gates = {id(part) for module in network.modules() if isinstance(module, SqueezeExcite) for part in module.modules()}
+    return {
+        cast(nn.Parameter, module.weight): module.groups
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and id(module) not in gates
+    }
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -84,9 +84,9 @@ def probe(
         for trial in trials:
             trial.run(images[:count], targets[:count], counts=turn > 0)
     scale = len(images) / count
-    shortest = min(planned_seconds, planned_steps * scale * min(trial.fastest for trial in trials))
-    best = min(trials, key=lambda trial: trial.cost(short=shortest < SHORT_SECONDS))
-    step_seconds = best.fastest * scale
+    shortest = min(planned_seconds, planned_steps * min(trial.step_seconds(scale) for trial in trials))
+    best = min(trials, key=lambda trial: trial.cost(scale, short=shortest < SHORT_SECONDS))
+    step_seconds = best.step_seconds(scale)
     compiled = recipe.compile == "compiled"
     if recipe.compile == "auto" and best.may_compile():
         steps = min(planned_steps, planned_seconds / step_seconds)
@@ -142,7 +142,7 @@ def _image_seconds(trial: "_Trial", images: np.ndarray, targets: np.ndarray) -> 
     look = min(FIRST_LOOK, len(images))
     for turn in range(2):  # the first warms up
         trial.run(images[:look], targets[:look], counts=turn > 0)
-    seconds = trial.fastest / look
+    seconds = (trial.fastest - trial.update_seconds) / look
     trial.fastest = math.inf
     return seconds
 
@@ -161,21 +161,27 @@ class _Trial:
         self.take_step = TrainingStep(copy.deepcopy(network), recipe)
         self.input_layer = InputLayer(preprocessing, recipe.memory_format)
         self.fastest = math.inf
+        self.update_seconds = 0.0  # of the fastest: the part that more images do not prolong
 
     def run(self, images: np.ndarray, targets: np.ndarray, *, counts: bool) -> None:
         """One step; the first turn warms up and does not count."""
         started = time.perf_counter()
         batch = Batch(images=images, targets=targets, indices=np.arange(len(targets)), step=0)
         self.take_step(batch, self.input_layer, lr=1e-4)
-        if counts:
-            self.fastest = min(self.fastest, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if counts and seconds < self.fastest:
+            self.fastest, self.update_seconds = seconds, self.take_step.update_seconds
 
-    def cost(self, *, short: bool) -> float:
-        """Seconds of the fastest step, times what a choice of doubtful gain must win by."""
+    def step_seconds(self, scale: float) -> float:
+        """Seconds of a step of `scale` times as many images as the fastest had."""
+        return (self.fastest - self.update_seconds) * scale + self.update_seconds
+
+    def cost(self, scale: float, *, short: bool) -> float:
+        """Seconds of a step of `scale` times the images, times what a choice of doubtful gain must win by."""
         factor = BF16_GAIN if self.recipe.precision == "bf16" else 1.0
         if self.recipe.memory_format == "contiguous":
             factor *= SHORT_FORMAT_GAIN if short else FORMAT_GAIN
-        return self.fastest * factor
+        return self.step_seconds(scale) * factor
 
     def may_compile(self) -> bool:
         """Whether the recipe that won can be a compiled one."""

@@ -53,11 +53,11 @@ class Recipe:
     micro_batch: most images in memory at once; gradients add up to those of the whole batch, batch norm sees
         each part alone. None is the whole batch.
     optimizer, momentum: momentum is Adam's first decay rate; Adagrad has none; None is 0.9. See training.muon.
-    nesterov: of SGD; None is yes where there is momentum.
+    nesterov: of SGD and Muon; None is yes where there is momentum.
     lr: peak learning rate; None is the optimiser's own at batch size 128, else by its square root, and lower for a
         network wider than 64 channels trained by SGD.
-    weight_decay: L2 on weights of convolutions and the classifier (AdamW: decoupled), never on norms and biases
-        unless decay_norms; l1: times the sum of absolute weights, on the same ones.
+    weight_decay: L2 on weights of convolutions and the classifier (AdamW: decoupled; Muon: of the classifier), never
+        on norms and biases unless decay_norms; l1: times the sum of absolute weights, on the same ones.
     loss: of softmax (cross_entropy), or summed over classes of sigmoids (bce) and of logits (mse, halved).
     schedule: after a linear rise in warmup_fraction of it, the rate falls to zero as a cosine or a line, or by
         milestone_decay at each of milestones (fractions of the schedule; 1 and more are steps); one_cycle rises
@@ -189,7 +189,7 @@ class Recipe:
             micro_batch=self._micro_batch(batch_size),
             lr=lr,
             momentum=momentum,
-            nesterov=self.optimizer == "sgd" and momentum != 0 if self.nesterov is None else self.nesterov,
+            nesterov=self.optimizer in ("sgd", "muon") and momentum != 0 if self.nesterov is None else self.nesterov,
             milestones=self._fractions(num_images // batch_size),
             milestone_decay=(self.milestone_decay or DEFAULT_MILESTONE_DECAY) if self.schedule == "step" else None,
             distill_temperature=(self.distill_temperature or DEFAULT_TEMPERATURE) if self.distill_weight else None,

@@ -106,14 +106,19 @@ def _contradictions(recipe: "Recipe") -> tuple[tuple[bool, str, str], ...]:
             "give one of them",
         ),
         (
-            recipe.nesterov is True and (recipe.optimizer != "sgd" or recipe.momentum == 0),
-            f"nesterov needs sgd with momentum, and this is {recipe.optimizer} with momentum {recipe.momentum}",
+            recipe.nesterov is True and (recipe.optimizer not in ("sgd", "muon") or recipe.momentum == 0),
+            f"nesterov needs sgd or muon with momentum, and this is {recipe.optimizer} with momentum {recipe.momentum}",
             "leave nesterov out",
         ),
         (
             recipe.momentum is not None and recipe.optimizer == "adagrad",
             f"momentum is {recipe.momentum}, and adagrad has none",
-            "leave momentum out, or choose sgd, adam, adamw or rmsprop",
+            "leave momentum out, or choose sgd, adam, adamw, rmsprop or muon",
+        ),
+        (
+            recipe.l1 > 0 and recipe.optimizer == "muon",
+            f"l1 is {recipe.l1}, and muon leaves out how large a gradient is",
+            "leave l1 out, or choose sgd",
         ),
         (
             recipe.schedule != "step" and bool(recipe.milestones or recipe.milestone_decay),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -95,6 +96,7 @@ class TrainingStep:
         self.optimizer = build_optimizer(network, recipe)
         self.scaler = torch.amp.GradScaler("cpu", enabled=recipe.precision == "fp16")
         self._weights = decayed_weights(network)
+        self.update_seconds = 0.0  # of the last step: what it takes whatever the number of images
         self.rules.keep(network)
         self._forward = rules.forward(network, training_forward(network, recipe))
 
@@ -111,7 +113,9 @@ class TrainingStep:
             self.scaler.scale(part_loss).backward()
             loss += part_loss.item()
         self._check_loss(loss)
+        started = time.perf_counter()
         self._update()
+        self.update_seconds = time.perf_counter() - started
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def train(
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"] | None, "(default: sgd)"] = None,
     lr: Annotated[float | None, "peak learning rate"] = None,
     momentum: Annotated[float | None, "momentum; of adam and adamw the first decay rate (default: 0.9)"] = None,
-    nesterov: Annotated[bool | None, "Nesterov's form of SGD's momentum (default: yes)"] = None,
+    nesterov: Annotated[bool | None, "Nesterov's form of SGD's and Muon's momentum (default: yes)"] = None,
     weight_decay: Annotated[float | None, "L2 on weights of convolutions and the classifier"] = None,
     decay_norms: Annotated[bool | None, "L2 on norms and biases too (default: no)"] = None,
     l1: Annotated[float | None, "L1 on weights of convolutions and the classifier"] = None,
