@@ -32,7 +32,7 @@ BITS_A_SYMBOL = 2.0  # saved by a symbol that is nearer to zero by one
 LOSS_A_NAT = 8.0  # of the training's loss, whose answers are softened, by a nat of divergence on blends of images
 LEAST_STEP = 2.0**-60
 STATISTICS_IMAGES = 1024
-IN_SYMBOLS = dataclasses.replace(BY_GRADIENT, lr=0.2, weight_decay=0.0, hint_weight=0.0)
+IN_SYMBOLS = dataclasses.replace(BY_GRADIENT, lr=0.2, weight_decay=0.0)
 OTHER_NORMS = dataclasses.replace(IN_SYMBOLS, lr=0.02)
 
 
