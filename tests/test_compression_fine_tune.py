@@ -75,11 +75,13 @@ def test_the_teacher_the_seed_and_the_recipe_each_matter(original, smaller, digi
 
 
 def test_hints_are_where_networks_are_alike(original, smaller, digits):
+    hinting = dataclasses.replace(FAST, hint_weight=8.0)
+
     def hint_weight(model, **options):
-        tuned = fine_tune(model, digits, epochs=1, threads=1, **{"teacher": original, "recipe": FAST, **options})
+        tuned = fine_tune(model, digits, epochs=1, threads=1, recipe=hinting, **{"teacher": original, **options})
         return tuned.provenance.recipe["hint_weight"]
 
-    assert hint_weight(smaller) == FINE_TUNING.hint_weight > 0
+    assert hint_weight(smaller) == 8.0
     assert hint_weight(smaller, teacher=None) == 0
     wide = dataclasses.replace(original.spec, widths=tuple(2 * width for width in original.spec.widths))
     other = dataclasses.replace(original, spec=wide, weights=ResNet(wide).state_dict())
