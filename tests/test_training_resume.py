@@ -41,7 +41,7 @@ def test_stop_and_resume(digits, whole, tmp_path, step):
     assert_same(train(SPEC, digits, folder=tmp_path, resume=True), tmp_path, whole)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_resume_carries_the_optimiser(digits, tmp_path, optimizer):
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, precision="bf16", ema_decay=None, epochs=2)
     expected = train(SPEC, digits, recipe)
