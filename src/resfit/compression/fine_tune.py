@@ -19,10 +19,9 @@ from resfit.training.surroundings import Interrupted, TrainingDiverged
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
-# Rates are a half and a quarter of the usual ones, which would have them forget what they know.
 FINE_TUNING = Recipe(optimizer="muon", lr=0.1, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
 # Where weights are held to something, or no norm is behind them: steps must be as long as the gradient says
-RATE_BY_GRADIENT = 0.05
+RATE_BY_GRADIENT = 0.05  # a quarter of the usual one of a training, which would have them forget what they know
 BY_GRADIENT = dataclasses.replace(FINE_TUNING, optimizer="sgd", lr=RATE_BY_GRADIENT)
 SHARE_WITHOUT_NORMS = 0.1  # of that rate: nothing keeps the activations' size where batch norms are folded away
 CLIP_WITHOUT_NORMS = 1.0

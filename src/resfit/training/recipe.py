@@ -24,7 +24,7 @@ LARGEST_DEFAULT_BATCH = 128
 LARGEST_DEFAULT_PIXELS = 1 << 21  # of a batch: 32 images of 224 x 224, for the sake of memory
 LEAST_DEFAULT_STEPS = 32  # an epoch of a small data set has at least so many
 # At a batch of 128
-DEFAULT_LR = {"sgd": 0.2, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0015, "adagrad": 0.05, "muon": 0.2}
+DEFAULT_LR = {"sgd": 0.2, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0015, "adagrad": 0.05, "muon": 0.1}
 DEFAULT_MOMENTUM = {"sgd": 0.9, "adam": 0.9, "adamw": 0.9, "rmsprop": 0.9, "muon": 0.9}
 DEFAULT_TEMPERATURE = 4.0
 DEFAULT_MILESTONE_DECAY = 0.1
