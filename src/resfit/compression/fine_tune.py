@@ -83,8 +83,7 @@ def fine_tune(
     instructor = None
     if teacher is not None:
         instructor = Teacher(teacher, preprocessing=splits.preprocessing, labels=splits.labels)
-    held = project is not None or transform is not None
-    chosen = _possible(recipe or recipe_for(model.spec, held=held), model, teacher, transform)
+    chosen = _possible(recipe or recipe_for(model.spec, held=bool(project or transform)), model, teacher, transform)
     chosen = dataclasses.replace(chosen, epochs=epochs, steps=None, seed=seed, threads=threads)
     with _ways_out(folder):
         result = train(
