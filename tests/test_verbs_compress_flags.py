@@ -75,6 +75,21 @@ def test_a_speedup_removes_channels_and_is_measured(digits_run: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("file_kb", [None, 4.0])
+def test_where_pruning_alone_loses_too_much_few_points_show_it(
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_kb: float | None
+) -> None:
+    monkeypatch.setattr("resfit.compression.rounded_points.BYTES_TRIALS", 2)
+    result = compressed(digits_run, tmp_path, speedup=2.0, max_drop=0.1, file_kb=file_kb)
+    steps = [point["step"] for point in result["points"]]
+    assert result["exit_code"] == 3
+    assert "max_drop" in result["binding"]
+    assert steps[0] == "prune"
+    assert result["points"][0]["estimated_drop"] > result["allowed_estimate"]
+    assert steps[1:] == ["rate-distortion"] * (1 if file_kb is None else 2)
+
+
+@pytest.mark.usefixtures("at_home")
 def test_importance_decides_which_channels_go(digits_run: str, tmp_path: Path) -> None:
     results = [
         compressed(digits_run, tmp_path / kind, speedup=1.5, importance=kind, method="prune", max_drop=100.0)

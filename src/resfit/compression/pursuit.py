@@ -26,13 +26,14 @@ def pursue(
     bits: int | None = None,
     seed: int = 0,
     training: Training | None = None,
+    changed: bool = False,
     keep_zeros: bool = False,
 ) -> Outcome:
     """Try points of a model, then choose among them.
 
     images: uint8 (N, H, W, C) of training images, to calibrate on. bits: a weight, in place of the fewest that do,
-    for quantise and share. training: of the rounded weights, for auto; None is none. keep_zeros: weights that are zero
-    stay so.
+    for quantise and share. training: of the rounded weights, for auto; None is none. changed: the model answers no
+    longer as the one that points are compared with. keep_zeros: weights that are zero stay so.
     """
     if method in ("code", "prune"):
         once(points, method, lambda: model)
@@ -40,13 +41,26 @@ def pursue(
         once(points, method, lambda: as_halves(model, kind=method))
     elif method == "auto":
         curve = Curve(model, images, seed=seed, points=points, keep_zeros=keep_zeros)
-        if training is None:
-            curve.try_for(wish)
-        else:
+        if training is not None:
             trained_points(curve, wish, training)
+        elif changed:
+            _round_changed(curve, wish)
+        else:
+            curve.try_for(wish)
     else:
         _ladder(model, method, BITS if bits is None else (bits,), points, wish, keep_zeros)
     return outcome(points.tried, wish)
+
+
+def _round_changed(curve: Curve, wish: Wish) -> None:
+    """Where the model alone loses too much, rounding wins nothing back: one point then shows what there is to have."""
+    unrounded = once(curve.points, "prune", lambda: curve.model)
+    if wish.drop_holds(unrounded):
+        curve.try_for(wish)
+    elif wish.file_bytes is not None:
+        curve.try_for(Wish(max_drop=None, file_bytes=wish.file_bytes))
+    else:
+        curve.at(curve.first_tradeoff)
 
 
 def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wish: Wish, keep_zeros: bool) -> None:

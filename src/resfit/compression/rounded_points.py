@@ -69,6 +69,11 @@ class Curve:
         self.settings, self.keep_steps, self.keep_zeros = settings, keep_steps, keep_zeros
         self._sensitivity: dict[str, Any] = {}
 
+    @property
+    def first_tradeoff(self) -> float:
+        """Where a search begins that knows nothing of the model: it loses little on most."""
+        return START_NATS / parameters(self.model.spec)
+
     def at(self, tradeoff: float) -> Point:
         """The point of a tradeoff, made if it was not before."""
         return self.points.point(
@@ -95,7 +100,7 @@ class Curve:
         Gives their tradeoffs: by the drop, or the last one tried where none keeps it, and by the file's size where the
         drop does not see to that. None where nothing is wished.
         """
-        tradeoff = START_NATS / parameters(self.model.spec) if start is None else start
+        tradeoff = self.first_tradeoff if start is None else start
         by_drop = by_size = None
         if wish.max_drop is not None:
             trials = search_tradeoff(self._response, start=tradeoff, limit=wish.allowed)
@@ -184,6 +189,6 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
     after.try_for(wish, start=tradeoff)
 
 
-def once(points: Points, step: str, make: Callable[[], Model]) -> None:
+def once(points: Points, step: str, make: Callable[[], Model]) -> Point:
     """The one point of a way that has nothing to choose."""
-    points.point({"step": step}, make)
+    return points.point({"step": step}, make)

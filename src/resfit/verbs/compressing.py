@@ -89,7 +89,7 @@ class Job:
         calibration = few_images(base, splits.train.images, seed=self.seed)
         outcome = pursue(
             points, self.wish, self.method, base, calibration, bits=self.bits, seed=self.seed,
-            training=self._training(splits, folder), keep_zeros=self.sparsity is not None,
+            training=self._training(splits, folder), changed=self._prunes, keep_zeros=self.sparsity is not None,
         )  # fmt: skip
         result = {
             **self._asked(inputs),
