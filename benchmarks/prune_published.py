@@ -38,6 +38,7 @@ from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.recipe_values import Optimizer
 
+RECIPE = ("optimizer", "lr", "distill_weight", "hint_weight", "mixup")
 GOALS = {"macs_ratio": 2.5, "drop": 0.3, "latency_ratio": 1.6}
 
 
@@ -59,7 +60,7 @@ def main() -> int:
         resume=arguments.resume,
     )
     spec = smaller.spec
-    values = {name: getattr(arguments, name) for name in ("optimizer", "lr", "distill_weight", "hint_weight")}
+    values = {name: getattr(arguments, name) for name in RECIPE}
     given = {name: value for name, value in values.items() if value is not None}
     recipe = dataclasses.replace(recipe_for(spec), **given)
     print(f"depths {spec.depths}, widths {spec.widths}, inside {spec.inner_widths}", flush=True)
@@ -139,6 +140,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--distill-weight", type=float, default=None)
     parser.add_argument("--hint-weight", type=float, default=None)
+    parser.add_argument("--mixup", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="of the training")
     parser.add_argument("--latency-threads", type=int, default=1)
