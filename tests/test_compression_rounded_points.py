@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_compressions import digits_model
 
-from resfit.compression.agreement import Reference, Selection
+from resfit.compression.agreement import Agreement, Reference, Selection
 from resfit.compression.points import Point, Points
 from resfit.compression.quantisation_aware import IN_SYMBOLS, train_rounded
 from resfit.compression.rounded_points import Curve, Training, trained_points
@@ -109,3 +109,38 @@ def test_where_no_loss_is_allowed_the_search_still_goes_up_from_what_loses_nothi
     assert trials[1].tradeoff > 1.0
     assert max(trial.tradeoff for trial in trials if trial.response <= 0) > 3.0
     assert len({round(math.log(trial.tradeoff), 6) for trial in trials}) == len(trials)
+
+
+class Lossy(Curve):
+    """A curve whose points lose a constant, and what grows with the tradeoff; nothing is made."""
+
+    def __init__(self, alone: float):
+        self.alone, self.asked = alone, list[float]()
+
+    def at(self, tradeoff: float) -> Point:
+        self.asked.append(tradeoff)
+        return losing(self.alone + (1e6 * tradeoff) ** 1.2)
+
+
+def losing(percent: float) -> Point:
+    """A point with that estimate: of blends, hardly any of which were right."""
+    lost = round(1e7 * percent / 25)
+    agreement = Agreement(images=10**9, disagreements=lost, divergence=0.0, right=10**7, lost=lost, new=False)
+    return Point(settings={}, path=Path("x"), file_bytes=1, agreement=agreement)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_of_what_is_allowed_rounding_is_given_what_the_network_left(share: float) -> None:
+    wish = Wish(max_drop=0.1, file_bytes=None)
+    alone = losing(share * wish.allowed)
+    curve = Lossy(share * wish.allowed)
+    tradeoff, _ = curve.try_for(wish, start=1e-6, unrounded=alone)
+    left = wish.allowed - alone.agreement.estimated_drop
+    assert tradeoff is not None
+    assert 0.7 * left < curve.at(tradeoff).agreement.estimated_drop - alone.agreement.estimated_drop <= left
+
+
+def test_where_the_network_alone_loses_too_much_rounding_is_not_searched() -> None:
+    curve = Lossy(0.2)
+    curve.try_for(Wish(max_drop=0.1, file_bytes=None), start=1e-6, unrounded=losing(0.2))
+    assert curve.asked == [1e-6]

@@ -1,5 +1,6 @@
 """`resfit compress` from the command line: wishes kept and broken, what is proven, what is resumed."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -10,14 +11,16 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from small_compressions import compressed, make_quick
+from small_compressions import compressed, digits_model, make_quick
 
 from resfit.cli import main
 from resfit.compression.points import Points
 from resfit.data.sources import open_data
+from resfit.errors import UsageError
 from resfit.measure.macs import parameters
 from resfit.model.load import load
 from resfit.model.model import weights_sha256
+from resfit.model.run_folder import save
 from resfit.training.events import Started, StepDone
 from resfit.training.surroundings import Interrupted
 from resfit.verbs import compress_proof
@@ -89,6 +92,7 @@ def test_a_gate_broken_on_the_test_images_ends_with_a_file_that_says_so(
     assert result["drop"] > 0.5
     assert result["binding"] == ["max_drop"]
     assert result["artifact"]["path"].endswith("small.rejected.resfit")
+    assert (Path(result["work_folder"]) / "points.json").is_file()  # another wish goes on with what was made
     assert Path(result["artifact"]["path"]).is_file()
     assert not (tmp_path / "small.resfit").exists()
 
@@ -119,6 +123,34 @@ def test_nothing_of_the_users_is_overwritten(
     compressed(digits_run, tmp_path, max_drop=100.0, method="quantise", bits=4)
     assert (tmp_path / "small.resfit.1").read_text() == "mine"
     assert "small.resfit.1" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_result_does_not_take_the_place_of_what_it_is_made_of(
+    digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = compressed(digits_run, tmp_path, max_drop=100.0, method="fp16")["artifact"]["path"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"would take the place of .*small\.resfit itself"):
+        compress(path, "digits")
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_work_folder_may_be_a_link(digits_run: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "small.resfit.work").symlink_to(tmp_path / "elsewhere")
+    assert compressed(digits_run, tmp_path, max_drop=100.0, method="fp16")["exit_code"] == 0
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.usefixtures("at_home")
+def test_an_untrained_network_teaches_nothing(tmp_path: Path) -> None:
+    model = digits_model()
+    provenance = dataclasses.replace(model.provenance, trained=False)
+    save(dataclasses.replace(model, provenance=provenance), tmp_path / "fresh")
+    with pytest.raises(UsageError, match="is untrained, and --epochs"):
+        compressed(str(tmp_path / "fresh"), tmp_path, epochs=1)
+    assert not (tmp_path / "small.resfit.work").exists()
 
 
 class Stops:
@@ -184,6 +216,21 @@ def test_an_interrupted_command_makes_only_what_it_had_not(
     assert "resumes" in capsys.readouterr().err
     assert [point["bits"] for point in result["points"]] == first + made
     assert made
+
+
+@pytest.mark.usefixtures("at_home")
+def test_points_of_another_network_with_the_same_weights_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = digits_model()
+    flags = {"max_drop": 100.0, "file_kb": 0.1, "method": "quantise", "bits": 4}
+    for activation in ("relu", "silu"):
+        other = dataclasses.replace(model, spec=dataclasses.replace(model.spec, activation=activation))
+        save(other, tmp_path / "run")
+        compressed(str(tmp_path / "run"), tmp_path, **flags)
+        assert "resumes" not in capsys.readouterr().err
+    compressed(str(tmp_path / "run"), tmp_path, **flags)
+    assert "resumes" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("at_home")

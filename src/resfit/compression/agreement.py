@@ -47,13 +47,14 @@ class Agreement:
     def estimated_drop(self) -> float:
         """Percentage points of accuracy on new images.
 
-        On new images the lesser of two cautious estimates: by answers that differ, by labels with one standard error.
+        On new images the lesser of two cautious estimates, by answers that differ and by labels with one standard
+        error, but never less than what the labels say.
         """
         if not self.new and self.right:
             part = self.lost / self.right
             return 100 * part * (BLENDED_SHARE + (1 - BLENDED_SHARE) * max(part, 0))  # who loses all loses all
-        error = 100 * math.sqrt(self.disagreements * self.copies) / self.images
-        return min(DIFFERING_SHARE * self.disagreement, 100 * self.lost / self.images + error)
+        lost, error = (100 * each / self.images for each in (self.lost, math.sqrt(self.disagreements * self.copies)))
+        return max(lost, min(DIFFERING_SHARE * self.disagreement, lost + error))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -34,10 +34,15 @@ def chosen(
             raise BudgetNotMet(
                 f"a speedup of {speedup:g} is out of reach: removing channels makes this network cost at most "
                 f"{reached:.2f} times less",
-                hint=f"ask for a speedup of at most {reached:.2f}" if reached > 1 else "leave the speedup out",
+                hint=_way_out(reached, multiple),
             )
     allocation.give_back(most)
     return allocation.removed()
+
+
+def _way_out(reached: float, multiple: int) -> str:
+    less = f"ask for a speedup of at most {reached:.2f}" if reached > 1 else "leave the speedup out"
+    return less if multiple == 1 else f"{less}, or let widths be multiples of less than {multiple} (--width-multiple)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ PART = 64  # images that are blended at once: as floats they take many times the
 
 
 def moved(images: Images, *, seed: int, index: int = 0) -> np.ndarray:
-    """Each image shifted by up to an eighth of its side, edges filled with black, every other one mirrored.
+    """Each image shifted by up to an eighth of its side, edges filled with black, every other one of colour mirrored.
 
+    Grey images are mostly writing, which no training mirrors unasked (training.recipe.Recipe).
     index: of one among several copies, each moved otherwise.
     """
     count, height, width, _ = images.shape
@@ -20,7 +21,7 @@ def moved(images: Images, *, seed: int, index: int = 0) -> np.ndarray:
     most_down, most_across = height // SHIFT_SHARE, width // SHIFT_SHARE
     down = generator.integers(-most_down, most_down + 1, count)
     across = generator.integers(-most_across, most_across + 1, count)
-    mirrored = generator.random(count) < 0.5
+    mirrored = (generator.random(count) < 0.5) & (images.shape[-1] > 1)
     result = np.zeros(images.shape, np.uint8)
     for place in range(count):
         image = images[place]

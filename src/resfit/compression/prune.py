@@ -1,6 +1,7 @@
 """Structured pruning: a network of fewer channels and blocks that costs a given number of times less to run."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,9 @@ def pruned_start(
     So a training that goes on does so with the very network it began with, whatever the number of threads now.
     UsageError where the folder holds the pruning of another network, or by other values.
     """
-    values = {"speedup": speedup, "importance": kind, "multiple": multiple, "seed": seed}
-    request = {**values, "fitted": True, "weights_sha256": weights_sha256(model)}
+    network = {"weights_sha256": weights_sha256(model), "spec": model.spec.to_dict()}
+    values = {"speedup": speedup, "importance": kind, "multiple": multiple, "seed": seed, "fitted": True}
+    request = json.loads(json.dumps({**values, **network}))
     kept = None if folder is None else folder / START
     if kept is not None and resume and is_run(kept):
         smaller = load_run(kept)

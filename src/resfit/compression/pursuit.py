@@ -9,11 +9,13 @@ from resfit.compression.sharing import share
 from resfit.compression.weight_grids import as_halves, on_grids
 from resfit.compression.wish import Outcome, Wish, outcome
 from resfit.data.images import Images
+from resfit.measure.macs import parameters
 from resfit.model.model import Model
 
 Method = Literal["auto", "prune", "quantise", "share", "fp16", "bf16", "code"]
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
+LEAST_LOSSLESS = 0.8  # of the bytes of float weights: none is coded into fewer without loss
 
 
 def pursue(
@@ -43,24 +45,24 @@ def pursue(
         curve = Curve(model, images, seed=seed, points=points, keep_zeros=keep_zeros)
         if training is not None:
             trained_points(curve, wish, training)
-        elif changed:
-            _round_changed(curve, wish)
         else:
-            curve.try_for(wish)
+            _round(curve, wish, changed=changed)
     else:
         _ladder(model, method, BITS if bits is None else (bits,), points, wish, keep_zeros)
     return outcome(points.tried, wish)
 
 
-def _round_changed(curve: Curve, wish: Wish) -> None:
-    """Where the model alone loses too much, rounding wins nothing back: one point then shows what there is to have."""
-    unrounded = once(curve.points, "prune", lambda: curve.model)
-    if wish.drop_holds(unrounded):
-        curve.try_for(wish)
-    elif wish.file_bytes is not None:
-        curve.try_for(Wish(max_drop=None, file_bytes=wish.file_bytes))
-    else:
-        curve.at(curve.first_tradeoff)
+def _round(curve: Curve, wish: Wish, *, changed: bool) -> None:
+    """Without training: the model as it is where that may be what is wished, and rounded."""
+    if changed:
+        curve.try_for(wish, unrounded=once(curve.points, "prune", lambda: curve.model))
+        return
+    lossless = 4 * parameters(curve.model.spec) * LEAST_LOSSLESS
+    if wish.max_drop == 0 or (wish.max_drop is None and wish.file_bytes is not None and wish.file_bytes >= lossless):
+        exact = once(curve.points, "code", lambda: curve.model)
+        if wish.max_drop is None and wish.size_holds(exact):
+            return
+    curve.try_for(wish)
 
 
 def _ladder(model: Model, step: str, ladder: tuple[int, ...], points: Points, wish: Wish, keep_zeros: bool) -> None:

@@ -69,11 +69,6 @@ class Curve:
         self.settings, self.keep_steps, self.keep_zeros = settings, keep_steps, keep_zeros
         self._sensitivity: dict[str, Any] = {}
 
-    @property
-    def first_tradeoff(self) -> float:
-        """Where a search begins that knows nothing of the model: it loses little on most."""
-        return START_NATS / parameters(self.model.spec)
-
     def at(self, tradeoff: float) -> Point:
         """The point of a tradeoff, made if it was not before."""
         return self.points.point(
@@ -94,16 +89,24 @@ class Curve:
             keep_zeros=self.keep_zeros,
         )
 
-    def try_for(self, wish: Wish, start: float | None = None) -> tuple[float | None, float | None]:
+    def try_for(
+        self, wish: Wish, start: float | None = None, unrounded: Point | None = None
+    ) -> tuple[float | None, float | None]:
         """Points around those that just keep the wish.
 
+        unrounded: the model itself, where it answers no longer as the original: what it loses, no tradeoff wins back,
+        and where that is too much one point shows what there is to have.
         Gives their tradeoffs: by the drop, or the last one tried where none keeps it, and by the file's size where the
         drop does not see to that. None where nothing is wished.
         """
-        tradeoff = self.first_tradeoff if start is None else start
+        tradeoff = START_NATS / parameters(self.model.spec) if start is None else start
         by_drop = by_size = None
-        if wish.max_drop is not None:
-            trials = search_tradeoff(self._response, start=tradeoff, limit=wish.allowed)
+        if wish.max_drop is not None and unrounded is not None and not wish.drop_holds(unrounded):
+            by_drop = tradeoff
+            self.at(by_drop)
+        elif wish.max_drop is not None:
+            lost = 0.0 if unrounded is None else unrounded.agreement.estimated_drop
+            trials = search_tradeoff(self._response(lost), start=tradeoff, limit=wish.allowed - lost)
             by_drop = max((trial.tradeoff for trial in trials if wish.drop_holds(trial.made)), default=None)
             tradeoff = by_drop = trials[-1].tradeoff if by_drop is None else by_drop
         if wish.file_bytes is not None and (by_drop is None or not wish.size_holds(self.at(by_drop))):
@@ -112,12 +115,17 @@ class Curve:
 
     def tradeoff_losing(self, points_lost: float, *, near: float) -> float:
         """The greatest tried with at most so many estimated percentage points lost, or `near` where none is greater."""
-        trials = search_tradeoff(self._response, start=START_GAIN * near, limit=points_lost, trials=START_TRIALS)
+        trials = search_tradeoff(self._response(0.0), start=START_GAIN * near, limit=points_lost, trials=START_TRIALS)
         return max([near, *(trial.tradeoff for trial in trials if trial.response <= points_lost)])
 
-    def _response(self, tradeoff: float) -> tuple[float, Point]:
-        point = self.at(tradeoff)
-        return point.agreement.estimated_drop, point
+    def _response(self, lost: float) -> Callable[[float], tuple[float, Point]]:
+        """What a tradeoff loses beside what is lost without any, in estimated percentage points."""
+
+        def response(tradeoff: float) -> tuple[float, Point]:
+            point = self.at(tradeoff)
+            return point.agreement.estimated_drop - lost, point
+
+        return response
 
     def _fit_bytes(self, tradeoff: float, limit: int) -> float:
         """A few points near a file size; gives the least tradeoff that is within, or the last one tried."""
@@ -177,7 +185,7 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         on_event=training.on_event,
     )
     step, begun = f"after {training.epochs} epochs", {"trained_at": tradeoff}
-    curve.points.point({"step": f"trained {step}", **begun, "seed": curve.seed}, lambda: trained)
+    unrounded = curve.points.point({"step": f"trained {step}", **begun, "seed": curve.seed}, lambda: trained)
     after = Curve(
         trained,
         curve.images,
@@ -186,7 +194,7 @@ def trained_points(curve: Curve, wish: Wish, training: Training) -> None:
         settings={"step": f"rate-distortion {step}", **begun},
         keep_steps=True,
     )
-    after.try_for(wish, start=tradeoff)
+    after.try_for(wish, start=tradeoff, unrounded=unrounded)
 
 
 def once(points: Points, step: str, make: Callable[[], Model]) -> Point:

@@ -59,6 +59,8 @@ def compress(
     path = Path(out) if out is not None else Path(Path(model).resolve().stem + ".resfit")
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder", hint=f"name a file, for example {path / 'model.resfit'}")
+    if out is None and path.exists() and path.samefile(model):
+        raise UsageError(f"the result would take the place of {model} itself", hint="name another file with --out")
     from resfit.verbs.compressing import Job
 
     job = Job(
@@ -111,7 +113,7 @@ def _wish(max_drop: float | None, file_kb: float | None) -> Any:
 def _check_channels(speedup: float | None, importance: str | None, width_multiple: int | None) -> None:
     if speedup is not None:
         if not 1 < speedup <= 1000:
-            raise UsageError(f"--speedup is {speedup:g}, expected more than 1")
+            raise UsageError(f"--speedup is {speedup:g}, expected more than 1 and at most 1,000")
         return
     for flag, value in (("--importance", importance), ("--width-multiple", width_multiple)):
         if value is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from resfit import __version__
+from resfit.coding.codecs import CODECS
 from resfit.compression.agreement import MARGIN, Reference, Selection
 from resfit.compression.importance import Importance
 from resfit.compression.points import Point, Points
@@ -24,6 +25,7 @@ from resfit.compression.wish import Outcome, Wish
 from resfit.data.dataset import Splits
 from resfit.data.images import Images
 from resfit.engines.artifact import build
+from resfit.errors import UsageError
 from resfit.measure.artifact import measure
 from resfit.measure.macs import macs, parameters
 from resfit.model.container import save_container
@@ -65,11 +67,17 @@ class Job:
 
     def run(self) -> dict[str, Any]:
         """The result of the verb, as plain data."""
+        CODECS[self.codec].encode([])  # one whose library is missing says so before the work
         with _threads(self.threads):
             inputs = open_inputs(
                 self.source, self.data, img_size=self.img_size, mean=self.mean, std=self.std,
                 split_seed=self.split_seed, max_unreadable=self.max_unreadable,
             )  # fmt: skip
+            if self.epochs and not inputs.original.provenance.trained:
+                raise UsageError(
+                    f"{self.source} is untrained, and --epochs has a smaller network learn from its answers",
+                    hint="train it first, or leave --epochs out",
+                )
             for note in inputs.notes:
                 self.say(f"note: {note}")
             folder = self._work_folder(inputs)
@@ -78,7 +86,7 @@ class Job:
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(f"interrupted; the same command goes on with what {folder} holds") from error
             if result["work_folder"] is None:  # what it was for is in place, and nothing is to go on
-                shutil.rmtree(folder)
+                shutil.rmtree(folder.resolve())
             return result
 
     def _compressed(self, inputs: Inputs, folder: Path) -> dict[str, Any]:
@@ -100,7 +108,8 @@ class Job:
         if outcome.chosen is None:
             nothing = {"artifact": None, "ratio": None, **compress_proof.unproven()}
             return {**result, **nothing, "work_folder": str(folder), "exit_code": BROKEN}
-        return {**result, **self._proven(outcome.chosen, inputs, folder), "work_folder": None}
+        proven = self._proven(outcome.chosen, inputs, folder)
+        return {**result, **proven, "work_folder": str(folder) if proven["exit_code"] else None}
 
     @property
     def _prunes(self) -> bool:
@@ -158,6 +167,7 @@ class Job:
             "split_seed": inputs.split_seed,
             "max_unreadable": inputs.max_unreadable,
             "weights": weights_sha256(inputs.original),
+            "spec": inputs.original.spec.to_dict(),
             "preprocessing": inputs.original.preprocessing.to_dict(),
             "labels": inputs.original.labels,
             "fingerprint": inputs.splits.fingerprint,
