@@ -38,7 +38,7 @@ from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.recipe_values import Optimizer
 
-RECIPE = ("optimizer", "lr", "distill_weight", "hint_weight", "mixup")
+RECIPE = ("optimizer", "lr", "distill_weight", "hint_weight", "mixup", "cutmix")
 GOALS = {"macs_ratio": 2.5, "drop": 0.3, "latency_ratio": 1.6}
 
 
@@ -141,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--distill-weight", type=float, default=None)
     parser.add_argument("--hint-weight", type=float, default=None)
     parser.add_argument("--mixup", type=float, default=None)
+    parser.add_argument("--cutmix", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="of the training")
     parser.add_argument("--latency-threads", type=int, default=1)
