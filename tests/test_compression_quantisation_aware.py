@@ -10,16 +10,18 @@ from small_compressions import digits_model
 from test_compression_side_by_side import SPECS
 
 from resfit.compression import quantisation_aware
-from resfit.compression.agreement import Reference, Selection
+from resfit.compression.agreement import Reference, Selection, logits_of
 from resfit.compression.quantisation_aware import train_rounded
 from resfit.compression.rate_distortion import rate_distortion
 from resfit.data.dataset import ArrayDataset, Splits
 from resfit.data.sources import open_data
 from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Grid, holds
+from resfit.model.fold import fold
 from resfit.model.load import untrained
 from resfit.model.model import Model
 from resfit.training.recipe import Recipe
+from resfit.training.weight_rules import Transform
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,31 @@ def test_a_rate_of_nothing_leaves_the_rounded_weights(digits: Splits) -> None:
     for name in ("layer1.0.conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"):
         first, second = (e.encodings[name].symbols(e.weights[name].numpy()) for e in (rounded, again))
         assert np.array_equal(first, second), name
+
+
+@pytest.mark.parametrize("gain", [-1.5, 0.0, 1e-30])
+def test_norms_may_turn_or_silence_their_channels(digits: Splits, monkeypatch: pytest.MonkeyPatch, gain: float) -> None:
+    """Training may end with any scales: folding gives the network it ended with, on grids whose steps are positive."""
+    spec = dataclasses.replace(SPECS["projection"], num_classes=10, in_channels=1)
+    model = untrained(spec, preprocessing=digits.preprocessing, labels=digits.labels, source="tiny")
+    images = digits.train.images[np.arange(64)]
+    rounded = rate_distortion(model, images, tradeoff=1e-7, seed=0)
+    ended = []
+
+    def scales_only(model: Model, *_: object, transform: Transform, **__: object) -> Model:
+        weights = {**model.weights, **transform(model.weights)}
+        for norm in ("bn1", "layer2.0.bn1", "layer2.1.bn2"):
+            weights[f"{norm}.weight"] = weights[f"{norm}.weight"].clone()
+            weights[f"{norm}.weight"][:4] *= gain
+        ended.append(dataclasses.replace(model, weights=weights))
+        return ended[0]
+
+    monkeypatch.setattr(quantisation_aware, "fine_tune", scales_only)
+    again = train_rounded(model, rounded, digits, tradeoff=1e-7, epochs=1, teacher=model, seed=0)
+    assert torch.allclose(logits_of(again, images), logits_of(fold(ended[0]), images), atol=1e-5)
+    for name, grid in again.encodings.items():
+        assert holds(grid, again.weights[name].numpy()), name
+        assert grid.scales.min() > 1e-3 * grid.scales.max(), name  # what rounding anew may use again
 
 
 def test_an_interrupted_training_is_found_again(digits: Splits, trained: Model, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,40 @@ def test_steps_that_are_kept_keep_weights_that_lie_on_them() -> None:
     symbols = [each.encodings[name].symbols(each.weights[name].numpy()) for each in (rounded, again)]
     assert np.mean(symbols[0] == symbols[1]) > 0.95
     assert np.abs(np.log(second.scales / first.scales)).max() < 0.3
+
+
+def logit_error(rounded: Model, model: Model) -> float:
+    images = some_images(60, seed=1)
+    return float((logits_of(rounded, images) - logits_of(model, images)).abs().max())
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_smaller_tradeoff_never_makes_the_answers_worse(kind: str) -> None:
+    """Not even where steps would be so small that 16 bits hold no symbol."""
+    model, images = tiny_model(SPECS[kind]), some_images()
+    tradeoffs = (1e-9, 1e-12, 1e-15, 1e-18, 1e-30, 0.0)
+    rounded = [rate_distortion(model, images, tradeoff=tradeoff, seed=0) for tradeoff in tradeoffs]
+    errors = [logit_error(each, model) for each in rounded]
+    assert all(error <= 1.05 * before + 5e-5 for before, error in pairwise(errors)), errors
+    for each in rounded:
+        for name in (f"{layer}.weight" for layer in quantised_layers(each.spec)):
+            symbols = np.abs(each.encodings[name].symbols(each.weights[name].numpy()))
+            assert symbols.max() < 2**15 - 1, name
+
+
+def test_kept_steps_that_are_too_small_for_their_weights_are_not_kept() -> None:
+    """As where training makes a channel small, and rounding finds another use for it."""
+    model, images = tiny_model(TINY), some_images()
+    rounded = rate_distortion(model, images, tradeoff=1e-7, seed=0)
+    name = "layer1.0.conv2.weight"
+    grid = rounded.encodings[name]
+    assert isinstance(grid, Grid)
+    scales = grid.scales.copy()
+    scales[3] *= 1e-9
+    encodings = {**rounded.encodings, name: dataclasses.replace(grid, scales=scales)}
+    small = dataclasses.replace(rounded, encodings=encodings)
+    again = rate_distortion(small, images, tradeoff=0.0, seed=0, keep_steps=True)
+    assert logit_error(again, rounded) < 2e-3
 
 
 def test_an_output_that_changes_no_answer_is_given_few_bits() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -273,6 +274,37 @@ def test_images_the_original_knows_are_told_from_new_ones() -> None:
     copies = by_labels.pictures.reshape(4, 200, *by_labels.pictures.shape[1:])
     others = selection_for(model, new, seed=1).pictures.reshape(copies.shape)
     assert len({each.tobytes() for each in (*copies, *others)}) == 8  # no copy of one seed is one of another's
+
+
+def test_pictures_take_no_more_bytes_than_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(TINY)
+    image_bytes = 12 * 12 * 3
+    for splits, there in ((splits_of(model, 0.005), 300), (splits_of(model, 0.2), 200)):
+        whole = selection_for(model, splits, seed=0)
+        for granted, images in ((4 * there, 4 * there), (3 * there - 1, 2 * there), (150, 150), (0.5, 1)):
+            monkeypatch.setattr("resfit.compression.selection.MOST_BYTES", granted * image_bytes)
+            selection = selection_for(model, splits, seed=0)
+            assert len(selection.pictures) == len(selection.targets) == images
+            assert selection.told.startswith(f"{images:,} images")
+            if granted >= there:  # the same images, and fewer copies of each
+                assert np.array_equal(selection.pictures, whole.pictures[:images])
+                assert np.array_equal(selection.targets, whole.targets[:images])
+        monkeypatch.undo()
+
+
+def test_pictures_are_held_once() -> None:
+    """While they are made: all of them, the images, and a copy or two that is being made."""
+    model = tiny_model(TINY)
+    splits = splits_of(model, 0.2)
+    selection_for(model, splits, seed=0)  # what is only imported or made once
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        selection = selection_for(model, splits, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 1.8 * selection.pictures.nbytes
 
 
 def test_images_that_tell_whether_the_original_knows_them_are_as_few_as_answers_take_long(

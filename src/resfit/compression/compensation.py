@@ -7,17 +7,16 @@ end of a branch also what the shortcut beside it lacks, as where an earlier bloc
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resfit.compression.correction import DAMPING, best_bias, best_weights, damped_covariance
 from resfit.compression.couplings import Wire, wires
-from resfit.compression.moments import moments_of
+from resfit.compression.moments import channel_statistics, moments_of
 from resfit.compression.removal import Kept, kept_after, pruned_spec, remove
-from resfit.compression.side_by_side import Meeting, carry, few_images, normalised
+from resfit.compression.side_by_side import Meeting, carry, few_images
 from resfit.data.images import Images
 from resfit.model.fold import EPSILON, fold, folding_norms, folding_scales
 from resfit.model.model import Model
@@ -135,40 +134,19 @@ def _behind_norms(model: Model, fitted: Mapping[str, Tensor]) -> dict[str, Tenso
     return weights
 
 
-@torch.inference_mode()
 def with_own_statistics(model: Model, images: Images) -> Model:
     """The same function with the means and variances that its batch norms meet on these images, all looked at once.
 
     images: uint8 (N, height, width, channels). Scales and shifts make good what changes. In training, where a norm
     takes those of its batch, the network then begins as the function that it is.
     """
-    module = model.module()
-    norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)}
-    if not norms:
-        return model
-    sums: dict[str, Tensor] = {}
-
-    def watch(name: str, norm: nn.Module) -> None:
-        def add(_module: nn.Module, inputs: Any) -> None:
-            variance, mean = (part.double() for part in torch.var_mean(inputs[0], (0, 2, 3), correction=0))
-            count = torch.full_like(mean, inputs[0].numel() / len(mean))
-            sums[name] = sums.get(name, torch.tensor(0.0)) + count * torch.stack(
-                [torch.ones_like(mean), mean, variance + mean**2]
-            )
-
-        norm.register_forward_pre_hook(add)
-
-    for name, norm in norms.items():
-        watch(name, norm)
-    for batch in normalised(model, images):
-        module(batch)
+    operations = layout.walk(layout.plan(model.spec))
+    norms = [name for name, part in operations if isinstance(part, layout.Norm) and part.kind == "batch"]
     weights = dict(model.weights)
-    for name, (count, total, squares) in sums.items():
+    for name, (now, spread) in channel_statistics(model, images, norms, of="inputs").items():
         keys = {part: f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")}
         scale, shift, mean, variance = (weights[key].double() for key in keys.values())
         scale = scale / torch.sqrt(variance + EPSILON)
-        now = total / count
-        spread = (squares / count - now**2).clamp_min(0)
         values = (scale * torch.sqrt(spread + EPSILON), shift + scale * (now - mean), now, spread)
         weights |= {key: value.to(weights[key].dtype) for key, value in zip(keys.values(), values, strict=True)}
     return dataclasses.replace(model, weights=weights)

@@ -1,14 +1,17 @@
-"""Second moments of what a layer reads and what it should give: all that least squares needs to know."""
+"""First and second moments of activations: all that least squares and batch norms need to know of them."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resfit.compression.side_by_side import Meeting, WeightLayer
+from resfit.compression.side_by_side import Meeting, WeightLayer, normalised
+from resfit.data.images import Images
+from resfit.model.model import Model
 from resfit.nn import plan as layout
 
 PATCH_FLOATS = 16_000_000  # most that are unfolded at once
@@ -95,6 +98,38 @@ class _Sums:
         targets = products + np.outer(self.target_centre.double().numpy(), means)
         targets = targets + np.outer(targets[:, -1], centre)
         return Moments(inputs=inputs, targets=targets, samples=int(count))
+
+
+@torch.inference_mode()
+def channel_statistics(
+    model: Model, images: Images, names: Collection[str], *, of: Literal["inputs", "outputs"]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Means and variances, float64 (channels,), of the maps that the modules of these names read or give.
+
+    images: uint8 (N, height, width, channels), all of which are looked at, once.
+    """
+    if not names:
+        return {}
+    module = model.module()
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, values: Tensor) -> None:
+        variance, mean = (part.double() for part in torch.var_mean(values, (0, 2, 3), correction=0))
+        count = values.numel() / len(mean)
+        parts = count * torch.stack([torch.ones_like(mean), mean, variance + mean**2])
+        sums[name] = sums[name] + parts if name in sums else parts
+
+    for name in names:
+        module.get_submodule(name).register_forward_hook(
+            lambda _module, inputs, output, name=name: add(name, inputs[0] if of == "inputs" else output)
+        )
+    for batch in normalised(model, images):
+        module(batch)
+    found = {}
+    for name, (count, total, squares) in sums.items():
+        mean = total / count
+        found[name] = mean, (squares / count - mean**2).clamp_min(0)
+    return found
 
 
 def output_pixels(meeting: Meeting) -> int:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resfit.compression.fine_tune import BY_GRADIENT, fine_tune
+from resfit.compression.moments import channel_statistics
 from resfit.compression.rate_distortion import bits_for
-from resfit.compression.side_by_side import normalised
 from resfit.data.dataset import Splits
-from resfit.data.images import Images
 from resfit.engines.quantisation import quantised_layers
 from resfit.model.encoding import Grid
 from resfit.model.fold import can_be_unfolded, fold, folding_scales, normed_convolutions, unfold
@@ -30,7 +29,7 @@ from resfit.training.recipe import Recipe
 ROOM = 0.45  # of a step: how far from its symbol's middle a weight begins at most
 BITS_A_SYMBOL = 2.0  # saved by a symbol that is nearer to zero by one
 LOSS_A_NAT = 8.0  # of the training's loss, whose answers are softened, by a nat of divergence on blends of images
-LEAST_STEP = 2.0**-60
+LEAST_STEP = 2.0**-60  # below, a folded weight is nothing
 STATISTICS_IMAGES = 1024
 IN_SYMBOLS = dataclasses.replace(BY_GRADIENT, lr=0.2, weight_decay=0.0)
 OTHER_NORMS = dataclasses.replace(IN_SYMBOLS, lr=0.02)
@@ -92,7 +91,8 @@ def train_rounded(
     begun = dataclasses.replace(rounded, encodings={}, activation_ranges={})
     if can_be_unfolded(rounded.spec):
         drawn = np.sort(rng(seed, "statistics").permutation(len(splits.train))[:STATISTICS_IMAGES])
-        begun = unfold(begun, _output_moments(begun, splits.train.images[drawn]))
+        images = splits.train.images[drawn]
+        begun = unfold(begun, channel_statistics(begun, images, normed_convolutions(begun.spec), of="outputs"))
     start = {name: _start(folded.weights[name], rounded.weights[name], lattices[name]) for name in lattices}
 
     def transform(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -136,40 +136,18 @@ def _start(weight: Tensor, rounded: Tensor, lattice: _Lattice) -> Tensor:
     return rounded + torch.clamp(weight - rounded, -room, room)
 
 
-@torch.inference_mode()
-def _output_moments(folded: Model, images: Images) -> dict[str, tuple[Tensor, Tensor]]:
-    """Means and variances of what those convolutions give that take a norm."""
-    module = folded.module()
-    sums: dict[str, Tensor] = {}
-
-    def watch(name: str, convolution: nn.Module) -> None:
-        def add(_module: nn.Module, _inputs: Any, outputs: Tensor) -> None:
-            values = outputs.double().transpose(0, 1).flatten(1)
-            parts = torch.stack([torch.full((len(values),), float(values.shape[1])), values.sum(1), (values**2).sum(1)])
-            sums[name] = sums[name] + parts if name in sums else parts
-
-        convolution.register_forward_hook(add)
-
-    for name in normed_convolutions(folded.spec):
-        watch(name, module.get_submodule(name))
-    for batch in normalised(folded, images):
-        module(batch)
-    found = {}
-    for name, (count, total, squares) in sums.items():
-        mean = total / count
-        found[name] = mean, (squares / count - mean**2).clamp_min(0)
-    return found
-
-
 def _on_folded_grids(trained: Model, lattices: Mapping[str, _Lattice]) -> Model:
+    """`fold` of what was trained, on grids: the size of a norm's scale goes into the steps, its sign to the symbols."""
     folded, scales = fold(trained), folding_scales(trained)
     weights, encodings = dict(folded.weights), {}
     for name, lattice in lattices.items():
         steps = lattice.steps.double().flatten()
         scale = scales.get(name.removesuffix(".weight"), torch.ones_like(steps))
-        symbols = torch.round(trained.weights[name] / lattice.steps)
-        steps = np.maximum((steps * scale).numpy(), LEAST_STEP)
-        grid = Grid(bits=bits_for(symbols.numpy()), axis=0, scales=steps.astype(np.float32))
+        silent = steps * scale.abs() < LEAST_STEP
+        scale = torch.where(silent, 1.0, scale)  # of zeros alone: a later rounding has use for the step that there was
+        signs = torch.where(silent, 0.0, scale.sign())
+        symbols = torch.round(trained.weights[name] / lattice.steps) * _spread(signs, lattice.steps.dim())
+        grid = Grid(bits=bits_for(symbols.numpy()), axis=0, scales=(steps * scale.abs()).float().numpy())
         encodings[name] = grid
         weights[name] = torch.from_numpy(grid.values(symbols.numpy())).to(trained.weights[name].dtype)
     return dataclasses.replace(folded, weights=weights, encodings=encodings)

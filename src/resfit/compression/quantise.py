@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resfit.compression.side_by_side import normalised
 from resfit.compression.weight_grids import dequantised, largest_grid
@@ -70,7 +70,7 @@ def calibrate(model: Model, images: Images) -> tuple[dict[str, Range], Tensor]:
         lows[name] = min(low, lows.get(name, low))
         highs[name] = max(high, highs.get(name, high))
 
-    logits = _logits(model.module(), model, images, quantised_tensors(model.spec), observe)
+    logits = _logits(model, images, quantised_tensors(model.spec), observe)
     return {name: Range(low=lows[name], high=highs[name]) for name in lows}, logits
 
 
@@ -158,28 +158,19 @@ def _rounded_logits(folded: Model, parts: _Parts, images: Images) -> Tensor:
         grid = grids[name]
         return torch.fake_quantize_per_tensor_affine(output, grid.scale, grid.zero_point, 0, 255)
 
-    encoded = _encoded(folded, parts, ())
-    return _logits(encoded.module(), folded, images, tuple(grids), rounded)
+    return _logits(_encoded(folded, parts, ()), images, tuple(grids), rounded)
 
 
 def _logits(
-    module: nn.Module,
-    model: Model,
-    images: Images,
-    names: Collection[str] = (),
-    hook: Callable[[str, Tensor], Tensor | None] = lambda _name, _output: None,
+    model: Model, images: Images, names: Collection[str], hook: Callable[[str, Tensor], Tensor | None]
 ) -> Tensor:
     """Logits of all images; the hook sees (and may replace) the output of each module named, and "input"."""
-    handles = [
-        module.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: hook(name, output))
-        for name in names
-        if name != "input"
-    ]
+    module = model.module()
+    for name in names:
+        if name == "input":
+            module.register_forward_pre_hook(lambda _module, inputs: hook("input", inputs[0]))
+        else:
+            part = module.get_submodule(name)
+            part.register_forward_hook(lambda _module, _inputs, output, name=name: hook(name, output))
     with torch.inference_mode():
-        logits = []
-        for batch in normalised(model, images):
-            replaced = hook("input", batch) if "input" in names else None
-            logits.append(module(batch if replaced is None else replaced))
-    for handle in handles:
-        handle.remove()
-    return torch.cat(logits)
+        return torch.cat([module(batch) for batch in normalised(model, images)])

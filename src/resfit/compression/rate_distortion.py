@@ -34,6 +34,8 @@ STEP_FACTOR = 6 / math.log(2)  # squared step over (tradeoff / sensitivity), whe
 MANTISSA_BITS = 3  # of a scale: eight to a power of two, so that a scale costs few bits in a file
 COUNT_DECAY = 0.5  # of what earlier layers' symbols weigh in the prices of the next
 MOST_BITS = 16
+MOST_SYMBOL = 2 ** (MOST_BITS - 1) - 1
+MOST_STEPS = 2.0**14  # in the largest weight: half of MOST_SYMBOL, for what making errors good adds to it
 
 
 def rate_distortion(
@@ -118,18 +120,20 @@ class _Rounding:
         if not bias:
             moments = moments.without_constant()
         covariance = damped_covariance(moments)
+        wanted = best_weights(weights, moments, covariance)
         if steps is None:
             spread = float(np.exp(2 * np.log(np.diag(covariance.factor)).mean()))
             steps = few_mantissa_bits(np.sqrt(STEP_FACTOR * self.tradeoff / (sensitivity * spread)))
+        steps = np.maximum(steps, _least_steps(wanted))
         layer = Layer(
-            weights=best_weights(weights, moments, covariance),
+            weights=wanted,
             covariance=covariance,
             sensitivity=sensitivity,
             steps=steps,
             kernel_area=area,
             held=weights == 0 if self.keep_zeros else None,
         )
-        symbols = self._symbols(layer)
+        symbols = np.clip(self._symbols(layer), -MOST_SYMBOL, MOST_SYMBOL)  # a weight may take over what many gave
         stretch = best_stretch(symbols * steps[:, None], moments, covariance)
         scales = few_mantissa_bits(steps * stretch)
         return symbols, scales, best_bias(symbols * scales[:, None], moments)
@@ -146,13 +150,17 @@ class _Rounding:
 
     def _keep(self, name: str, symbols: Array, scales: Array, *, axis: int | None) -> None:
         grid = Grid(bits=bits_for(symbols), axis=axis, scales=scales.astype(np.float32))
-        held = np.clip(symbols, -grid.limit, grid.limit)
         self.encodings[name] = grid
-        self.weights[name] = torch.from_numpy(grid.values(held)).to(self.model.weights[name].dtype)
+        self.weights[name] = torch.from_numpy(grid.values(symbols)).to(self.model.weights[name].dtype)
 
     def _keep_bias(self, name: str, wanted: Array, step: float) -> None:
-        step = float(few_mantissa_bits(np.array([max(step, float(np.abs(wanted).max()) / 2.0**14)]))[0])
-        self._keep(name, np.rint(wanted / step).astype(np.int64), np.array([step]), axis=None)
+        steps = np.maximum(few_mantissa_bits(np.array([step])), _least_steps(wanted[None]))
+        self._keep(name, np.rint(wanted / steps).astype(np.int64), steps, axis=None)
+
+
+def _least_steps(weights: Array) -> Array:
+    """The least step of each row, float64 (rows,), whose symbols of the row's weights the most bits of a grid hold."""
+    return few_mantissa_bits(np.abs(weights).max(axis=1) / MOST_STEPS)
 
 
 def few_mantissa_bits(values: Array, bits: int = MANTISSA_BITS) -> Array:

@@ -18,13 +18,14 @@ from resfit.randomness import rng
 MOST_IMAGES = 10_000
 MOST_MACS = 2e12  # the answers to images of one kind take no more, but for the least number
 LEAST_IMAGES = 1_000
+MOST_BYTES = 5e8  # of pictures, whatever their number; while they are made, about four times as many are held
 COPIES = 4  # of an image, each moved otherwise
 COMPARED = 2_500  # images of each kind that tell whether the original knows them
 SURE = 3.0  # standard errors
 
 
 def selection_for(original: Model, splits: Splits, *, seed: int) -> Selection:
-    """Images drawn with the seed, moved and mirrored: new ones, some copies of each where there are few, or blends."""
+    """Images drawn with the seed, moved: new ones, some copies of each where there are few, or blends."""
     new = validation_is_new(original, splits, seed=seed)
     role = "validation" if new else "train"
     dataset = splits.validation if new else splits.train
@@ -33,10 +34,12 @@ def selection_for(original: Model, splits: Splits, *, seed: int) -> Selection:
     copies = min(COPIES, max(1, most // len(places)))
     picture = moved if new else partly_blended
     images = dataset.images[places]
-    pictures = [picture(images, seed=seed, index=copy) for copy in range(copies)]
-    kind = "moved and mirrored copies" if new else "blends of moved and mirrored copies"
+    pictures = np.empty((copies, *images.shape), np.uint8)
+    for copy in range(copies):
+        pictures[copy] = picture(images, seed=seed, index=copy)
+    kind = "moved copies" if new else "blends of moved copies"
     return Selection(
-        pictures=np.concatenate(pictures),
+        pictures=pictures.reshape(-1, *images.shape[1:]),
         targets=np.tile(dataset.targets[places], copies),
         copies=copies,
         new=new,
@@ -57,9 +60,11 @@ def validation_is_new(original: Model, splits: Splits, *, seed: int) -> bool:
 
 
 def _affordable(original: Model, most: int) -> int:
-    """So many images, or fewer where answers take long."""
-    work = macs(original.spec, original.preprocessing.height, original.preprocessing.width)
-    return int(min(most, max(LEAST_IMAGES, MOST_MACS / work)))
+    """So many images, or fewer where answers take long or pictures are large; at least one."""
+    shape = original.preprocessing
+    work = macs(original.spec, shape.height, shape.width)
+    held = MOST_BYTES / (shape.height * shape.width * shape.channels)
+    return int(max(1, min(most, max(LEAST_IMAGES, MOST_MACS / work), held)))
 
 
 def _drawn(dataset: ArrayDataset, most: int, seed: int) -> np.ndarray:
