@@ -75,6 +75,15 @@ def test_plain_python_gives_the_same_bytes_as_compiled_code() -> None:
     assert in_new_process("import sys; sys.modules['numba'] = None\n" + ROUND_TRIP) == plain
 
 
+def test_a_symbol_beyond_32_bits_is_refused_at_once() -> None:
+    """Bytes that are all 0 are bits that are all one: magnitudes of 33 digits."""
+    code = "from resfit.coding.range_codec import Range\nRange().decode(bytes(99), [(10**6,)], max_symbols=10**6)"
+    wrapped = f"try:\n    exec({code!r})\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    expected = "CodingError the coded data holds a symbol beyond 32 bits\n"
+    assert in_new_process(wrapped) == expected
+    assert in_new_process(wrapped, NUMBA_DISABLE_JIT="1") == expected
+
+
 def test_compiled_code_is_kept_in_the_users_cache_alone(tmp_path: Path) -> None:
     source = loop_source(tmp_path)
     assert in_new_process(source, XDG_CACHE_HOME=str(tmp_path / "cache")) == "45\n"

@@ -36,3 +36,13 @@ def test_a_symbol_beyond_32_bits_is_refused() -> None:
 def test_set_bits_after_the_last_field_are_refused() -> None:
     with pytest.raises(CodingError, match="after the last symbol"):
         Raw().decode(bytes([0, 3, 1]), [(2,)], max_symbols=2)
+
+
+@pytest.mark.parametrize("width", [1, 3, 13, 32])
+def test_many_fields_come_back(width: int) -> None:
+    tensor = np.random.default_rng(width).integers(0, 2**width, 200_001) - 2 ** (width - 1)
+    data = Raw().encode([tensor])[0]
+    assert np.array_equal(Raw().decode(data, [tensor.shape], max_symbols=tensor.size)[0], tensor)
+    if tensor.size * width % 8:
+        with pytest.raises(CodingError, match="after the last symbol"):
+            Raw().decode(data[:-1] + bytes([data[-1] | 1]), [tensor.shape], max_symbols=tensor.size)

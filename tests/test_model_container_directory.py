@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from container_files import at_kinds, rewrite, varied_model
 
+from resfit.coding.codec import number_bytes
 from resfit.errors import ModelError
 from resfit.model.container import load_container, save_container
-from resfit.model.container_bytes import varint
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,12 @@ def described(*keys: str, to: object) -> Callable[[bytes], bytes]:
     return change
 
 
+HUGE = {"depths": [1, 1], "strides": [1, 2], "stem": "cifar", "stem_width": 8, "num_classes": 3, "norm": "group"}
 DAMAGED_DIRECTORIES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda plain: plain[:0],
     "unknown float type": lambda plain: b"\x09" + plain[1:],
     "other float type": lambda plain: b"\x01" + plain[1:],
-    "more tensors than bytes": lambda plain: plain[:1] + varint(1 << 40) + plain[2:],
+    "more tensors than bytes": lambda plain: plain[:1] + number_bytes(1 << 40) + plain[2:],
     "a tensor too many": lambda plain: plain[:1] + bytes([plain[1] + 1]) + plain[2:],
     "a tensor too few": lambda plain: plain[:1] + bytes([plain[1] - 1]) + plain[2:],
     "a name of a stranger": replaced(b"fc.weight\n", b"fc.weighs\n"),
@@ -55,7 +56,7 @@ DAMAGED_DIRECTORIES: dict[str, Callable[[bytes], bytes]] = {
     "a name of no bytes": replaced(b"fc.weight\n", b"\n"),
     "a name twice": replaced(b"conv1.bias\n", b"conv1.weight\n"),
     "another shape": replaced(b"\x04\x08\x03\x03\x03", b"\x04\x08\x03\x03\x01"),
-    "a huge dimension": replaced(b"\x04\x08\x03\x03\x03", b"\x04\x08\x03\x03" + varint(1 << 61)),
+    "a huge dimension": replaced(b"\x04\x08\x03\x03\x03", b"\x04\x08\x03\x03" + number_bytes(1 << 61)),
     "too many dimensions": replaced(b"\x04\x08\x03\x03\x03", b"\x05\x08\x03\x03\x03\x01"),
     "cut in the middle": lambda plain: plain[: len(plain) // 3],
     "the description is a list": lambda plain: plain[: plain.index(b'{"')] + b"[1]",
@@ -68,17 +69,24 @@ DAMAGED_DIRECTORIES: dict[str, Callable[[bytes], bytes]] = {
     "other activation": described("spec", "activation", to="rel"),
     "a huge depth": described("spec", "depths", to=[1, 10**12]),
     "a width beyond floats": described("spec", "widths", to=[8, 10**400]),
+    "a width whose groups no search finds": described("spec", to={**HUGE, "widths": [2**61 - 1, 32]}),
     "null depths": described("spec", "depths", to=None),
     "another depth": described("spec", "depths", to=[1, 3]),
     "ten million classes": described("spec", "num_classes", to=10**7),
     "labels too few": described("labels", to=["a"]),
     "labels are text": described("labels", to="abc"),
     "labels are numbers": described("labels", to=[1, 2, 3]),
+    "a label that steers a terminal": described("labels", to=["a", "b", "\x1b[2J"]),
     "preprocessing empty": described("preprocessing", to={}),
     "preprocessing null": described("preprocessing", to=None),
     "mean null": described("preprocessing", "mean", to=None),
     "mean too long": described("preprocessing", "mean", to=[0.1] * 9),
     "provenance empty": described("provenance", to={}),
+    "data of a provenance is a list": described("provenance", "data", to=[1]),
+    "data of a provenance is text": described("provenance", "data", to="x"),
+    "notes are text": described("provenance", "notes", to="abc"),
+    "a note that steers a terminal": described("provenance", "notes", to=["\x1b[2J"]),
+    "trained is a number": described("provenance", "trained", to=1),
     "provenance of more": described("provenance", "colour", to=1),
     "ranges reversed": described("activation_ranges", "input", to=[1, 0]),
     "ranges text": described("activation_ranges", "input", to="ab"),

@@ -1,26 +1,33 @@
 """No file crashes a reader, runs, or fills its memory: whatever is wrong with one is a ModelError that names it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from container_files import assert_equal, at_kinds, rewrite, varied_model, with_checksum
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import small_model, small_spec
 
+from resfit.coding.codec import number_bytes
 from resfit.errors import ModelError
+from resfit.measure.macs import parameters
 from resfit.model.container import container_sizes, load_container, save_container
-from resfit.model.container_bytes import CODEC_NUMBERS, MAGIC, read_sections, varint
-from resfit.model.container_directory import preset_dictionary
+from resfit.model.container_bytes import CODEC_NUMBERS, MAGIC, read_sections
+from resfit.model.container_directory import SYMBOLS_A_BYTE, preset_dictionary, too_dense
+from resfit.model.encoding import Grid
 from resfit.model.model import weights_sha256
+from resfit.nn.architectures import NAMED
 
 CODEC_AT, LENGTHS_AT = 9, 10
 
@@ -93,7 +100,7 @@ def with_lengths(whole: bytes, change: Callable[[list[int]], list[int]]) -> byte
             if whole[at - 1] < 0x80:
                 break
         lengths.append(value)
-    return with_checksum(whole[:LENGTHS_AT] + b"".join(map(varint, change(lengths))) + whole[at:])
+    return with_checksum(whole[:LENGTHS_AT] + b"".join(map(number_bytes, change(lengths))) + whole[at:])
 
 
 LYING_LENGTHS: dict[str, Callable[[list[int]], list[int]]] = {
@@ -126,45 +133,86 @@ def test_numbers_not_in_their_shortest_form_are_refused(tmp_path: Path, whole: b
     refused(tmp_path / "c.resfit", "not in its shortest form")
 
 
+def grown(plain: bytes) -> bytes:
+    """The directory of a network of half a billion weights, shapes and layout in agreement."""
+    text = json.loads(plain[plain.index(b'{"') :])
+    text["spec"] |= {"stem_width": 4096, "widths": [4096, 4096]}
+    count, names = plain[1], plain.index(b"fc.bias\n") + len(b"fc.bias\n")
+    columns, end = at_kinds(plain, count), plain.index(b'{"')
+    shapes = plain[names:columns]
+    for width in (8, 12):
+        shapes = shapes.replace(bytes([width]), number_bytes(4096))
+    return plain[:names] + shapes + plain[columns:end] + json.dumps(text).encode()
+
+
 def test_bombs_take_no_memory(tmp_path: Path, whole: bytes) -> None:
     """A directory that unpacks without end, and shapes in agreement that promise a hundred million weights."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, preset_dictionary())
     endless = packer.compress(bytes(150_000_000)) + packer.flush()
-
-    def grown(plain: bytes) -> bytes:
-        text = json.loads(plain[plain.index(b'{"') :])
-        text["spec"] |= {"stem_width": 4096, "widths": [4096, 4096]}
-        count, names = plain[1], plain.index(b"fc.bias\n") + len(b"fc.bias\n")
-        columns, end = at_kinds(plain, count), plain.index(b'{"')
-        shapes = plain[names:columns]
-        for width in (8, 12):
-            shapes = shapes.replace(bytes([width]), varint(4096))
-        return plain[:names] + shapes + plain[columns:end] + json.dumps(text).encode()
-
     for name, change in (("endless", {"directory": lambda _: endless}), ("grown", {"plain": grown})):
         (tmp_path / name).write_bytes(whole)
         rewrite(tmp_path / name, **change)  # type: ignore[arg-type]
     refused(tmp_path / "endless", "does not unpack to the")
     refused(tmp_path / "grown", r"its kernels are said to be [\d,]+ symbols")
-    assert peak_megabytes_of_reading(tmp_path / "endless", tmp_path / "grown") < 60
+    megabytes, errors = peak_of_reading(tmp_path / "endless", tmp_path / "grown")
+    assert errors == ["ModelError", "ModelError"]
+    assert megabytes < 60
 
 
-def peak_megabytes_of_reading(*paths: Path) -> float:
-    """How much a process that tries to read files needs beyond what it needs to import the reader."""
+def test_all_streams_together_are_bounded(tmp_path: Path, whole: bytes) -> None:
+    """Half a billion weights in 200 kB, which the bound of one stream allows: refused before anything is decoded."""
+    path = tmp_path / "c.resfit"
+    path.write_bytes(whole)
+    rewrite(path, plain=grown, kernels=lambda _: bytes(200_000), vectors=lambda _: bytes(200_000))
+    refused(path, r"its streams are said to be [\d,]+ symbols in")
+
+
+def test_every_network_of_the_table_may_be_as_sparse_as_a_stream_allows() -> None:
+    largest = max(parameters(spec) for spec in NAMED.values())
+    assert too_dense({"kernels": largest}, {"kernels": largest // SYMBOLS_A_BYTE}) is None
+    for count, size, wrong in ((2**27, 2**15, False), (2**27 + 1, 2**15, True), (2**30, 2**25, False)):
+        assert bool(too_dense({"kernels": count - 1, "vectors": 1}, {"kernels": size, "vectors": 0})) is wrong
+
+
+@pytest.mark.parametrize("codec", CODEC_NUMBERS)
+def test_a_number_takes_few_bytes_of_memory_while_it_is_read(tmp_path: Path, codec: str) -> None:
+    """Of two million weights, one of 300 not zero: about nine bytes each."""
+    generator = torch.Generator().manual_seed(0)
+    count = 0
+    for name, width in (("small", 8), ("large", 14_000)):  # the small one, so that all that reads is loaded before
+        model = small_model(small_spec(depths=(1,), widths=(8,), strides=(1,), inner_widths=(((width,),),)))
+        kernels = {
+            key: (torch.rand(item.shape, generator=generator) < 1 / 300) * 0.5
+            for key, item in model.weights.items()
+            if item.ndim == 4
+        }
+        grids = dict.fromkeys(kernels, Grid(bits=2, axis=None, scales=np.array([0.5])))
+        sparse = dataclasses.replace(model, weights={**model.weights, **kernels}, encodings=grids)
+        save_container(sparse, tmp_path / name, codec=codec)
+        count = sum(item.numel() for item in sparse.weights.values())
+    assert read_sections(tmp_path / "large").codec == codec
+    megabytes, errors = peak_of_reading(tmp_path / "large", before=[tmp_path / "small"])
+    assert not errors
+    assert megabytes * 1e6 / count < 11
+
+
+def peak_of_reading(*paths: Path, before: Sequence[Path] = ()) -> tuple[float, list[str]]:
+    """How many megabytes a process needs to read files beyond what importing and `before` took, and its errors."""
     code = (
-        "import resource, sys\n"
+        "import sys\n"
+        "from resfit.measure.memory import peak_memory_bytes as peak\n"
         "from resfit.model.container import load_container\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for path in sys.argv[2 : 2 + int(sys.argv[1])]:\n    load_container(path)\n"
         "before = peak()\n"
-        "for path in sys.argv[1:]:\n"
+        "for path in sys.argv[2 + int(sys.argv[1]) :]:\n"
         "    try:\n        load_container(path)\n"
         "    except Exception as error:\n        print(type(error).__name__)\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=True)
-    *names, kilobytes = done.stdout.split()
-    assert names == ["ModelError"] * len(paths)
-    return int(kilobytes) / 1000
+    command = [sys.executable, "-c", code, str(len(before)), *map(str, before), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *names, size = done.stdout.split()
+    return int(size) / 1e6, names
 
 
 @pytest.mark.parametrize("codec", CODEC_NUMBERS)

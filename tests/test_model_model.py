@@ -1,6 +1,7 @@
 """A Model cannot hold what does not belong together."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,3 +147,36 @@ def test_provenance_comes_back_and_refuses_strangers() -> None:
     assert Provenance.from_dict(provenance.to_dict()) == provenance
     with pytest.raises(ModelError, match="not a provenance"):
         Provenance.from_dict({"trained": True, "source": "x", "colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("trained", "yes", "expected true or false"),
+        ("source", 3, "expected a text"),
+        ("source", "\x1b[2J", "without control characters"),
+        ("recipe", [1], "expected an object or null"),
+        ("data", [1], "expected an object or null"),
+        ("data", "x", "expected an object or null"),
+        ("resfit_version", None, "expected a text"),
+        ("created", 2026, "expected a text"),
+        ("created", "a" * 10_001, "10,001 characters, expected at most 10,000"),
+        ("notes", "one", "expected a list of texts"),
+        ("notes", [1], "expected a text"),
+        ("notes", ["one", "\x9b2J"], "without control characters"),
+        ("notes", ["a" * 10_001], "10,001 characters"),
+    ],
+)
+def test_a_field_of_a_provenance_that_cannot_be_is_named(field: str, value: object, expected: str) -> None:
+    values = Provenance(trained=True, source="test").to_dict()
+    with pytest.raises(ModelError) as caught:
+        Provenance.from_dict({**values, field: value})
+    assert f"provenance.{field}" in caught.value.message
+    assert expected in caught.value.message
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{}, {"trained": True}, [1], "x"])
+def test_what_is_no_provenance_at_all_is_refused(values: Any) -> None:
+    with pytest.raises(ModelError, match="not a provenance"):
+        Provenance.from_dict(values)

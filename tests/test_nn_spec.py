@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from typing import Any, get_args
 
 import pytest
@@ -128,6 +129,17 @@ def test_pruned_fields_survive_json() -> None:
         ({"block": "article", "order": "pre"}, "no pre-activation form"),
         ({"stem": "tiered", "stem_width": 2}, "stem_width is 2"),
         ({"widhts": (8, 16)}, "widths"),
+        ({"widths": (2**61 - 1, 32)}, "at most 1,048,576"),
+        ({"strides": (1, 2**20 + 1)}, "at most 1,048,576"),
+        ({"stem_width": 2**20 + 1}, "stem_width is 1048577"),
+        ({"num_classes": 2**40}, "num_classes is"),
+        ({"in_channels": 2**40}, "in_channels is"),
+        ({"groups": 2**40, "block": "bottleneck"}, "groups is"),
+        ({"widths": (2**20, 2**20), "mid_ratio": 2.0}, "stage 1 has inner widths (2097152,)"),
+        ({"inner_widths": [[[8]], [[2**20 + 1]]]}, "stage 2 has inner widths (1048577,)"),
+        ({"shortcut_pads": [[0, 0], [2**21, 0]]}, "shortcut_pads is"),
+        ({"stem_inner_widths": (4, 2**21)}, "stem_inner_widths is"),
+        ({"se_widths": (8, 2**21)}, "se_widths is"),
     ],
     ids=str,
 )
@@ -135,6 +147,46 @@ def test_a_wrong_spec_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         ResNetSpec.from_dict({**SMALL.to_dict(), **changes})
     assert message in str(caught.value)
+
+
+def test_the_largest_counts_are_legal() -> None:
+    spec = dataclasses.replace(SMALL, widths=(2**20, 2**20), stem_width=2**20, num_classes=2**20, norm="group")
+    assert layout.plan(spec)
+    assert architecture("wrn-28-1000").widths[-1] == 64_000
+
+
+def test_an_error_repeats_no_more_of_a_value_than_can_be_read() -> None:
+    for changes in ({"widths": [8] * 10**5}, {"block": "\x1b" * 10**5}, {"x" * 10**5: 1}, {"num_classes": "1" * 10**5}):
+        with pytest.raises(UsageError) as caught:
+            ResNetSpec.from_dict({**SMALL.to_dict(), **changes})
+        assert len(str(caught.value)) < 1000
+        assert "\x1b" not in str(caught.value)
+
+
+def test_a_value_nested_without_end_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(UsageError, match="not a ResNetSpec"):
+        ResNetSpec.from_dict({**SMALL.to_dict(), "widths": nested})
+
+
+@given(st.integers(1, 3000))
+def test_groups_are_the_most_that_hold_sixteen_channels_each(channels: int) -> None:
+    sizes = [size for size in range(1, channels + 1) if channels % size == 0 and size >= min(16, channels)]
+    assert channels // groups_of(channels) == min(sizes)
+
+
+def test_groups_of_many_channels_are_found_at_once() -> None:
+    start = time.perf_counter()
+    assert [groups_of(2**20 - 3) for _ in range(1000)] == [1] * 1000  # a prime number
+    assert time.perf_counter() - start < 3
+
+
+def groups_of(channels: int) -> int:
+    """The groups of the last norm of a network with so many channels."""
+    spec = dataclasses.replace(SMALL, norm="group", order="pre", widths=(channels, channels))
+    return layout.plan(spec)[-4].groups  # type: ignore[union-attr]
 
 
 def test_a_missing_field_is_named() -> None:

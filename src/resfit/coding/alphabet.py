@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from resfit.coding.codec import GREATEST, Array, CodingError, Reader, number_bytes, signed_bytes
+from resfit.coding.codec import Array, CodingError, Reader, check_32_bits, number_bytes, signed_bytes
 
 LARGEST = 65536  # distinct symbols
 
@@ -25,12 +25,11 @@ def alphabet_bytes(alphabet: Array) -> bytes:
 
 
 def read_alphabet(reader: Reader, size: int) -> Array:
-    """`size` distinct symbols after their number was read, int64; CodingError beyond LARGEST or 32 bits."""
+    """`size` distinct symbols after their number was read, int32; CodingError beyond LARGEST or 32 bits."""
     if not 1 <= size <= LARGEST:
         raise CodingError(f"the coded data has an alphabet of {size:,} symbols, expected 1 to {LARGEST:,}")
     alphabet = [reader.signed()]
     for _ in range(size - 1):
         alphabet.append(alphabet[-1] + 1 + reader.number())
-    if alphabet[-1] > GREATEST:
-        raise CodingError("the coded data has a symbol beyond 32 bits")
-    return np.array(alphabet, np.int64)
+    check_32_bits(alphabet[0], alphabet[-1])
+    return np.array(alphabet, np.int32)

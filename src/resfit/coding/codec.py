@@ -16,8 +16,9 @@ Array = np.ndarray
 Shape = tuple[int, ...]
 
 LEAST, GREATEST = -(2**31), 2**31 - 1
+BEYOND = "the coded data holds a symbol beyond 32 bits"
 MAX_DIMENSIONS = 32
-LONGEST_NUMBER_BYTES = 5  # of a number in groups of seven bits
+NUMBER_BITS = 33  # of a number in coded data, which may be a signed one of 32 bits
 
 
 class CodingError(ModelError):
@@ -69,11 +70,14 @@ def counts(shapes: Sequence[Shape], *, max_symbols: int) -> list[int]:
 
 
 def shaped(rows: Sequence[Array], shapes: Sequence[Shape]) -> list[Array]:
-    """The decoded rows as int32 tensors of the shapes; CodingError for a symbol beyond 32 bits."""
-    for row in rows:
-        if row.size and not (row.min() >= LEAST and row.max() <= GREATEST):
-            raise CodingError("the coded data holds a symbol beyond 32 bits")
-    return [row.astype(np.int32).reshape(shape) for row, shape in zip(rows, shapes, strict=True)]
+    """The decoded rows, of 32 bits or fewer, as int32 tensors of the shapes: a row that is int32 is not copied."""
+    return [row.astype(np.int32, copy=False).reshape(shape) for row, shape in zip(rows, shapes, strict=True)]
+
+
+def check_32_bits(least: int, greatest: int) -> None:
+    """CodingError for decoded symbols beyond, which is found before they are made int32."""
+    if least < LEAST or greatest > GREATEST:
+        raise CodingError(BEYOND)
 
 
 def number_bytes(number: int) -> bytes:
@@ -92,38 +96,54 @@ def signed_bytes(number: int) -> bytes:
 
 
 class Reader:
-    """Bytes read from the front; CodingError past the end."""
+    """Bytes that are not trusted, read from the front; CodingError, which says what they are, past their end."""
 
-    def __init__(self, data: bytes):
-        self.data = data
-        self.position = 0
+    def __init__(self, data: bytes, what: str = "coded data"):
+        self.data, self.what, self.position = data, what, 0
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
         if count > len(self.data) - self.position:
-            raise CodingError(f"the coded data ends at byte {len(self.data)}, before all symbols were read")
+            raise CodingError(f"the {self.what} ends too early, at byte {len(self.data):,}")
         self.position += count
         return self.data[self.position - count : self.position]
 
-    def number(self) -> int:
-        """What `number_bytes` wrote, in its shortest form and below 2 to the 33."""
+    def byte(self) -> int:
+        """The next byte as a number."""
+        return self.take(1)[0]
+
+    def number(self, *, bits: int = NUMBER_BITS) -> int:
+        """What `number_bytes` wrote, in its shortest form and below 2 to the `bits`."""
         number = 0
-        for group in range(LONGEST_NUMBER_BYTES):
-            byte = self.take(1)[0]
-            number |= (byte & 127) << (7 * group)
+        for shift in range(0, bits, 7):
+            byte = self.byte()
+            number |= (byte & 127) << shift
             if byte < 128:
-                if (byte == 0 and group > 0) or number >= 2**33:
+                if (byte == 0 and shift > 0) or number >> bits:
                     break
                 return number
-        raise CodingError(f"the number that ends at byte {self.position} of the coded data is malformed")
+        raise CodingError(
+            f"the number that ends at byte {self.position:,} of the {self.what} is malformed: "
+            f"it is not in its shortest form, or not below 2^{bits}"
+        )
 
     def signed(self) -> int:
         """What `signed_bytes` wrote."""
         number = self.number()
         return number // 2 if number % 2 == 0 else -(number + 1) // 2
 
+    def line(self) -> bytes:
+        """The bytes before the next line feed, which is passed over."""
+        end = self.data.find(b"\n", self.position)
+        if end < 0:
+            end = len(self.data)  # one byte more than there is
+        return self.take(end + 1 - self.position)[:-1]
+
+    def rest(self) -> bytes:
+        """All bytes that are left."""
+        return self.take(len(self.data) - self.position)
+
     def finish(self) -> None:
         """CodingError if bytes are left."""
-        left = len(self.data) - self.position
-        if left:
-            raise CodingError(f"{left} bytes follow the end of the coded data")
+        if left := len(self.rest()):
+            raise CodingError(f"{left:,} bytes follow the end of the {self.what}")

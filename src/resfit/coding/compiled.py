@@ -1,8 +1,8 @@
 """Loops over whole numbers: compiled by numba where it is installed, the same functions in plain Python where not.
 
 Importing this module imports numba, so only modules that are themselves loaded at first use may import it. The
-functions work on rows of int64 (lists in plain Python, which are faster to index there) and stay within 63 bits, so
-that both ways give the same numbers.
+functions work on rows of int64 (lists in plain Python, which are faster to index there), and of fewer bits where a row
+is as long as a tensor; they stay within 63 bits, so that both ways give the same numbers.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import os
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,12 @@ def row(numbers: Iterable[int]) -> Any:
 def constant_row(number: int, count: int) -> Any:
     """A row of `count` times the same number, as `row` makes it."""
     return np.full(count, number, np.int64) if _compiles() else [number] * count
+
+
+def narrow_row(numbers: np.ndarray, kind: type[np.integer]) -> Any:
+    """A row of so few bits as `kind` has, of numbers within it; an array that already is of that kind is taken over."""
+    numbers = numbers.astype(kind, copy=False)
+    return numbers if _compiles() else array(numbers.dtype.char, numbers.tobytes())
 
 
 def byte_row(data: bytes | bytearray) -> Any:

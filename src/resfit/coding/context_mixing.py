@@ -72,8 +72,9 @@ def code_center(model, data, center):
 
 @compiled
 def code_symbols(model, data, symbols, kept, columns, geometry, center, start, stop):
-    """Write the symbols from `start` to `stop` of a tensor, or read them into `symbols`.
+    """Write the symbols from `start` to `stop` of a tensor, or read them into `symbols`; returns where it came to.
 
+    That is before `stop` if the next symbol that was read is beyond 32 bits.
     kept, columns: what `expect` needs; geometry: inputs, kernel places and kernel width of the tensor.
     """
     inner, kernel, width = geometry
@@ -87,9 +88,12 @@ def code_symbols(model, data, symbols, kept, columns, geometry, center, start, s
         if magnitude != 0:
             negative = code_sign(model, data, place, magnitude, 1 if value < 0 else 0)
         value = -magnitude if negative != 0 else magnitude
+        if value + center < -(1 << 31) or value + center >= 1 << 31:
+            return index
         symbols[index] = value + center
         kept[index] = min(max(value, -LARGEST), LARGEST)
         learn(model.expectation, kept, columns, index, kernel, inner)
+    return stop
 
 
 @compiled

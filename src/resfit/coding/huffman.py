@@ -38,7 +38,7 @@ class Huffman:
         for size in counts(shapes, max_symbols=max_symbols):
             if size:
                 table = _read_table(reader, table)
-            rows.append(_read_codes(reader, table, size) if table is not None and size else np.zeros(0, np.int64))
+            rows.append(_read_codes(reader, table, size) if table is not None and size else np.zeros(0, np.int32))
         reader.finish()
         return shaped(rows, shapes)
 
@@ -123,7 +123,7 @@ def _read_table(reader: Reader, before: Table | None) -> Table:
 
 
 def _read_codes(reader: Reader, table: Table, size: int) -> Array:
-    """`size` symbols, int64; the reader then stands behind their last byte."""
+    """`size` symbols, int32; the reader then stands behind their last byte."""
     alphabet, lengths = table
     if not lengths.any():
         return np.full(size, alphabet[0])
@@ -132,7 +132,7 @@ def _read_codes(reader: Reader, table: Table, size: int) -> Array:
     amounts = np.bincount(lengths, minlength=LONGEST + 1).tolist()
     quick = _quick(symbols, lengths[order])
     data, start = reader.data, reader.position
-    out = np.zeros(size, np.int64)
+    out = np.zeros(size, np.int32)
     held, bits, position = 0, 0, start
     for place in range(size):
         while bits < LONGEST:  # zeros are read past the end, and found to be missing below

@@ -1,5 +1,6 @@
 """Lempel-Ziv-Welch (Welch, 1984) over the symbols themselves: phrases seen before become single codes."""
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from resfit.coding.alphabet import alphabet_bytes, alphabet_of, read_alphabet
 from resfit.coding.codec import Array, CodingError, Reader, Shape, counts, flattened, shaped
 
 MOST_PHRASES = 1 << 18  # after which the dictionary stays as it is
+Places = array  # of symbols in the alphabet, which has at most 2 to the 16: two bytes each
 
 
 class Lzw:
@@ -35,10 +37,10 @@ class Lzw:
         sizes = counts(shapes, max_symbols=max_symbols)
         reader = Reader(data)
         total = sum(sizes)
-        symbols = np.zeros(0, np.int64)
+        symbols = np.zeros(0, np.int32)
         if total:
             alphabet = read_alphabet(reader, reader.number())
-            symbols = alphabet[_read_phrases(reader, len(alphabet), total)]
+            symbols = alphabet[np.frombuffer(_read_phrases(reader, len(alphabet), total), np.uint16)]
         reader.finish()
         rows = np.split(symbols, np.cumsum(sizes)[:-1]) if sizes else []
         return shaped(rows, shapes)
@@ -78,22 +80,23 @@ def _packed(codes: list[int], widths: Array, bit_ends: Array) -> bytes:
     return np.packbits(bits).tobytes()
 
 
-def _read_phrases(reader: Reader, alphabet: int, total: int) -> list[int]:
+def _read_phrases(reader: Reader, alphabet: int, total: int) -> Places:
     """`total` places in the alphabet; a phrase is remembered as where it first came and how long it is."""
-    out: list[int] = []
+    out = array("H")
     starts: list[int] = []
     lengths: list[int] = []
     held = held_bits = count = 0
     while len(out) < total:
         width = (alphabet - 1 + min(count, MOST_PHRASES)).bit_length()
         while held_bits < width:
-            held = (held << 8 | reader.take(1)[0]) & 0xFFFFFFFF
+            held = (held << 8 | reader.byte()) & 0xFFFFFFFF
             held_bits += 8
         held_bits -= width
         code = held >> held_bits & ((1 << width) - 1)
         if code >= alphabet + len(starts):
             raise CodingError("the coded data names a phrase that is not known yet")
-        phrase = [code] if code < alphabet else _phrase(out, starts[code - alphabet], lengths[code - alphabet])
+        known = code - alphabet
+        phrase = _phrase(out, starts[known], lengths[known]) if known >= 0 else array("H", [code])
         if len(phrase) > total - len(out):
             raise CodingError("the coded data holds more symbols than its shapes")
         if count < MOST_PHRASES:
@@ -106,7 +109,9 @@ def _read_phrases(reader: Reader, alphabet: int, total: int) -> list[int]:
     return out
 
 
-def _phrase(out: list[int], start: int, length: int) -> list[int]:
+def _phrase(out: Places, start: int, length: int) -> Places:
     """A phrase from its first coming; the newest one's last symbol is its own first, which is not out yet."""
     phrase = out[start : start + length]
-    return phrase if len(phrase) == length else [*phrase, out[start]]
+    if len(phrase) < length:
+        phrase.append(out[start])
+    return phrase

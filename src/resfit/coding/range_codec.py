@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from resfit.coding.codec import Array, CodingError, Shape, counts, flattened, shaped
+from resfit.coding.codec import BEYOND, Array, CodingError, Shape, counts, flattened, shaped
 
 CHUNK = 4096  # symbols at a time
 MOST_BYTES = 4 * 80  # of a symbol: it has at most 67 bits, and a bit takes at most 4 bytes
@@ -29,7 +29,7 @@ class Range:
         ends = []
         for values, tensor in zip(flattened(tensors), tensors, strict=True):
             if values.size:
-                for _ in stream.tensor(values, np.shape(tensor), center=_center(values)):
+                for _ in stream.tensor(values.astype(np.int32), np.shape(tensor), center=_center(values)):
                     data += bytes(stream.data[: stream.position])
                     stream.position = 0
             ends.append(len(data))
@@ -42,12 +42,10 @@ class Range:
         stream = _Stream([0, HIGH, first, 0, 1], data)
         rows = []
         for size, shape in zip(sizes, shapes, strict=True):
-            values = np.zeros(0, np.int64)
             if size:
-                for _ in stream.tensor(np.zeros(size, np.int64), shape, center=0):
+                for _ in stream.tensor(np.zeros(size, np.int32), shape, center=0):
                     pass
-                values = stream.decoded()
-            rows.append(values)
+            rows.append(stream.decoded() if size else np.zeros(0, np.int32))
         read = stream.position
         if (data[:read] + b"\xff" * (read - len(data)) + stream.last()).rstrip(b"\xff") != data:
             raise CodingError("the coded data does not end where its symbols do")
@@ -66,23 +64,28 @@ class _Stream:
         self.symbols: Any = None
 
     def tensor(self, values: Array, shape: Shape, *, center: int) -> Iterator[int]:
-        """Code a tensor; yields where it stands after each chunk."""
+        """Code a tensor of int32; yields where it stands after each chunk.
+
+        CodingError for a symbol beyond 32 bits. Takes 6 bytes a symbol (2 besides the values) and 8 an input.
+        """
         learnt = self.model.expectation
         self._expectation.begin(learnt, kind=int(len(shape) < 2))
         geometry = _geometry(values.size, shape)
-        self.symbols = self._rows.row(values)
-        kept = self._rows.constant_row(0, values.size)
+        self.symbols = self._rows.narrow_row(values, np.int32)
+        kept = self._rows.narrow_row(np.zeros(values.size, np.int16), np.int16)
         columns = self._rows.constant_row(learnt.now[self._expectation.WHOLE], geometry[0])
         center = self._mixing.code_center(self.model, self.data, center)
         for start in range(0, values.size, CHUNK):
             stop = min(start + CHUNK, values.size)
-            self._mixing.code_symbols(self.model, self.data, self.symbols, kept, columns, geometry, center, start, stop)
+            rows = (self.symbols, kept, columns)
+            if self._mixing.code_symbols(self.model, self.data, *rows, geometry, center, start, stop) < stop:
+                raise CodingError(BEYOND)
             yield stop
         self._expectation.finish(learnt)
 
     def decoded(self) -> Array:
         """The symbols of the last tensor."""
-        return np.array(self.symbols, np.int64)
+        return np.asarray(self.symbols)
 
     @property
     def position(self) -> int:

@@ -4,9 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resfit.coding.codec import Array, CodingError, Reader, Shape, counts, flattened, shaped, signed_bytes
+from resfit.coding.codec import (
+    Array,
+    CodingError,
+    Reader,
+    Shape,
+    check_32_bits,
+    counts,
+    flattened,
+    shaped,
+    signed_bytes,
+)
 
 MAX_WIDTH = 32
+CHUNK = 65_536  # fields at a time, which begin and end with a byte: their bits take a byte each
 MOST_WITHOUT_FIELDS = 4096  # equal symbols; more in so few bytes would be taken for a trap by a container's reader
 
 
@@ -35,26 +46,35 @@ class Raw:
 
 def _read(reader: Reader, size: int) -> Array:
     if not size:
-        return np.zeros(0, np.int64)
-    least, width = reader.signed(), reader.take(1)[0]
+        return np.zeros(0, np.int32)
+    least, width = reader.signed(), reader.byte()
     if width > MAX_WIDTH:
         raise CodingError(f"the coded data has fields of {width} bits, expected at most {MAX_WIDTH}")
-    return unpacked(reader.take((size * width + 7) // 8), size, width) + least
+    symbols = unpacked(reader.take((size * width + 7) // 8), size, width)
+    check_32_bits(least, least + int(symbols.max()))
+    symbols += np.uint32(least % 2**32)  # in place: what is negative is so modulo 2 to the 32
+    return symbols.view(np.int32)
 
 
 def packed(numbers: Array, width: int) -> bytes:
     """Numbers from 0 as fields of `width` bits, the highest bit of a field and of a byte first, zeros at the end."""
-    shifts = np.arange(width - 1, -1, -1)
-    return np.packbits((numbers[:, None] >> shifts & 1).astype(np.uint8)).tobytes()
+    fields = np.zeros((numbers.size, width), np.uint8)
+    for column in range(width):
+        fields[:, column] = numbers >> (width - 1 - column) & 1
+    return np.packbits(fields).tobytes()
 
 
 def unpacked(data: bytes, size: int, width: int) -> Array:
-    """What `packed` wrote, int64; CodingError where the bits after the last field are not zero."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    if bits[size * width :].any():
-        raise CodingError("the bits after the last symbol of a tensor are not zero")
-    fields = bits[: size * width].reshape(size, width)
-    numbers = np.zeros(size, np.int64)
-    for column in range(width):
-        numbers = numbers << 1 | fields[:, column]
+    """What `packed` wrote, uint32; CodingError where the bits after the last field are not zero."""
+    stored = np.frombuffer(data, np.uint8)
+    numbers = np.zeros(size, np.uint32)
+    for start in range(0, size, CHUNK):
+        part = numbers[start : start + CHUNK]
+        first = start * width // 8
+        bits = np.unpackbits(stored[first : first + (part.size * width + 7) // 8])
+        if bits[part.size * width :].any():
+            raise CodingError("the bits after the last symbol of a tensor are not zero")
+        for column in bits[: part.size * width].reshape(part.size, width).T:
+            part <<= 1
+            part |= column
     return numbers

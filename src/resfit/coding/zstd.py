@@ -44,7 +44,7 @@ class Zstd:
         if not sum(sizes):
             if data:
                 raise CodingError(f"{len(data)} bytes follow the end of the coded data")
-            return shaped([np.zeros(0, np.int64)] * len(sizes), shapes)
+            return shaped([np.zeros(0, np.int32)] * len(sizes), shapes)
         if not data or data[0] not in WIDTHS:
             raise CodingError("the coded data does not begin with the width of a symbol: 1, 2 or 4")
         content = _decompressed(zstandard, data[1:], sum(sizes) * data[0])

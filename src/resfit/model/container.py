@@ -17,7 +17,7 @@ from resfit.coding.codecs import CODECS
 from resfit.errors import MissingExtra, ModelError, ResfitError, UsageError, nearest
 from resfit.model.container_bytes import CODEC_NUMBERS, Sections, write_sections
 from resfit.model.container_description import described, parts_of
-from resfit.model.container_directory import Directory, Entry, pack, plausible
+from resfit.model.container_directory import Directory, Entry, pack, too_dense
 from resfit.model.container_numbers import centred, entry_of, least_exponent, side_numbers
 from resfit.model.container_reading import (
     STREAMS,
@@ -51,7 +51,7 @@ def save_container(model: Model, path: str | Path, *, codec: str = "range") -> N
     check_finite(path, model.weights)
     directory, numbers, floats = _taken_apart(model)
     streams = _coded(numbers, codec)
-    if not all(plausible(_count(numbers[name]), len(streams[name])) for name in STREAMS):
+    if too_dense({name: _count(numbers[name]) for name in STREAMS}, {name: len(streams[name]) for name in STREAMS}):
         codec, streams = FALLBACK, _coded(numbers, FALLBACK)
     packed, plain_bytes = pack(directory)
     contents = {"directory": packed, **streams, "floats": floats}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from resfit.coding.codec import Reader, number_bytes
 from resfit.errors import ModelError
 from resfit.storage import write_atomic
 
@@ -21,7 +22,7 @@ CHECKSUM_BYTES = 4
 CHUNK_BYTES = 1 << 20
 HEADER_LIMIT_BYTES = 128
 DIRECTORY_LIMIT_BYTES = 1 << 24
-VARINT_LIMIT_BYTES = 9
+VARINT_BITS = 63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,59 +37,12 @@ class Sections:
     def header(self) -> bytes:
         """Magic, version, codec and lengths."""
         lengths = [self.directory_bytes, *(len(self.contents[name]) for name in SECTIONS)]
-        return MAGIC + bytes([VERSION, CODEC_NUMBERS[self.codec]]) + b"".join(map(varint, lengths))
+        return MAGIC + bytes([VERSION, CODEC_NUMBERS[self.codec]]) + b"".join(map(number_bytes, lengths))
 
     @property
     def file_bytes(self) -> int:
         """The size of the whole file."""
         return len(self.header) + sum(map(len, self.contents.values())) + CHECKSUM_BYTES
-
-
-class Cursor:
-    """A place in bytes that are not trusted: every read past the end is a ModelError."""
-
-    def __init__(self, data: bytes, what: str):
-        self.data, self.what, self.at = data, what, 0
-
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
-        if count > len(self.data) - self.at:
-            raise ModelError(f"the {self.what} ends too early")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def byte(self) -> int:
-        """The next byte as a number."""
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        """The next number in LEB128, below 2^63 and in its shortest form."""
-        value = 0
-        for index in range(VARINT_LIMIT_BYTES):
-            byte = self.byte()
-            value |= (byte & 0x7F) << (7 * index)
-            if byte < 0x80:
-                if index and not byte:
-                    break
-                return value
-        raise ModelError(f"the {self.what} holds a number that is not in its shortest form")
-
-    def line(self) -> bytes:
-        """The bytes before the next line feed, which is passed over."""
-        end = self.data.find(b"\n", self.at)
-        if end < 0:
-            raise ModelError(f"the {self.what} ends too early")
-        return self.take(end + 1 - self.at)[:-1]
-
-
-def varint(value: int) -> bytes:
-    """A whole number from 0 in LEB128: seven bits a byte, the least first, the top bit set on all but the last."""
-    coded = bytearray()
-    while value > 0x7F:
-        coded.append(value & 0x7F | 0x80)
-        value >>= 7
-    coded.append(value)
-    return bytes(coded)
 
 
 def is_container(path: str | Path) -> bool:
@@ -132,7 +86,7 @@ def _read_header(file: BinaryIO) -> tuple[str, list[int], int]:
     start = file.read(HEADER_LIMIT_BYTES)
     if not start.startswith(MAGIC):
         raise ModelError("it is no .resfit file: its first bytes are others")
-    header = Cursor(start, "header")
+    header = Reader(start, "header")
     header.take(len(MAGIC))
     version = header.byte()
     if version != VERSION:
@@ -141,9 +95,9 @@ def _read_header(file: BinaryIO) -> tuple[str, list[int], int]:
     codec = next((name for name, known in CODEC_NUMBERS.items() if known == number), None)
     if codec is None:
         raise ModelError(f"it is coded by codec number {number}; known: {CODEC_NUMBERS}")
-    lengths = [header.varint() for _ in range(1 + len(SECTIONS))]
+    lengths = [header.number(bits=VARINT_BITS) for _ in range(1 + len(SECTIONS))]
     size = file.seek(0, 2)
-    stated = header.at + sum(lengths[1:]) + CHECKSUM_BYTES
+    stated = header.position + sum(lengths[1:]) + CHECKSUM_BYTES
     if size != stated:
         raise ModelError(
             f"it has {size:,} bytes and says that it has {stated:,}",
@@ -151,7 +105,7 @@ def _read_header(file: BinaryIO) -> tuple[str, list[int], int]:
         )
     if lengths[0] > DIRECTORY_LIMIT_BYTES:
         raise ModelError(f"its directory is said to unpack to {lengths[0]:,} bytes, which none does")
-    return codec, lengths, header.at
+    return codec, lengths, header.position
 
 
 def _check_sum(file: BinaryIO) -> None:

@@ -7,6 +7,7 @@ from resfit.data.labels import mere_numbers, numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError
 from resfit.model.model import Model, Provenance, Range
+from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
 
 # Of files of version 1, for ever: what a field left out means. The class may change its own defaults.
@@ -42,13 +43,10 @@ def spec_of(description: Mapping[str, Any]) -> ResNetSpec:
 
 def parts_of(description: Mapping[str, Any], spec: ResNetSpec) -> dict[str, Any]:
     """Preprocessing, labels, provenance and activation ranges, as `Model` takes them; ModelError where it cannot be."""
-    labels = description.get("labels", numbered(spec.num_classes))
-    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
-        raise ModelError("the labels in the description are no list of names")
     ranges = _object(description, "activation_ranges") if "activation_ranges" in description else {}
     return {
         "preprocessing": Preprocessing.from_dict(_object(description, "preprocessing")),
-        "labels": tuple(labels),
+        "labels": labels_of(description.get("labels", numbered(spec.num_classes))),
         "provenance": Provenance.from_dict({**PROVENANCE_DEFAULTS, **_object(description, "provenance")}),
         "activation_ranges": {name: Range(low=low, high=high) for name, (low, high) in ranges.items()},
     }

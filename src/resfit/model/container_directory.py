@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from resfit.coding.codec import Reader, number_bytes
 from resfit.errors import ModelError
-from resfit.model.container_bytes import Cursor, varint
+from resfit.model.container_bytes import VARINT_BITS
 
 FLOAT_TYPES = ("float32", "float64", "float16", "bfloat16")
 KINDS = ("float", "int64", "grid", "codebook", "fp16", "bf16")
@@ -23,9 +24,10 @@ MAX_NAME_BYTES = 255
 NO_AXIS = 255
 MAX_CENTERS = 65_536
 MAX_SHIFT = 23  # the mantissa bits of a float32
-# A stream may name at most so many symbols: what a small file can make a reader allocate and decode is bounded.
-FREE_SYMBOLS = 65_536
-SYMBOLS_A_BYTE = 4_096
+# A stream may name at most so many symbols, and all streams together so many: what a small file can make a reader
+# allocate and decode is bounded. All networks of torchvision are below the free number in all, however sparse.
+FREE_SYMBOLS, SYMBOLS_A_BYTE = 65_536, 4_096
+FREE_IN_ALL, IN_ALL_A_BYTE = 2**27, 32
 
 _TYPICAL = (
     '{"activation_ranges":{"input":[-2.1,2.6],"layer1.0":[0.0,"labels":["airplane","automobile","bird","cat","deer",'
@@ -119,33 +121,42 @@ def unpack(packed: bytes, plain_bytes: int) -> Directory:
         raise ModelError(f"the directory cannot be unpacked ({error})") from error
     if len(plain) != plain_bytes or not unpacker.eof or unpacker.unused_data:
         raise ModelError(f"the directory does not unpack to the {plain_bytes:,} bytes that the header states")
-    return _parsed(Cursor(plain, "directory"))
+    return _parsed(Reader(plain, "directory"))
 
 
-def plausible(symbols: int, stream_bytes: int) -> bool:
-    """Whether a stream of so many bytes may hold so many symbols: no writer makes, and no reader takes, denser ones."""
-    return symbols <= FREE_SYMBOLS + SYMBOLS_A_BYTE * stream_bytes
+def too_dense(symbols: Mapping[str, int], stream_bytes: Mapping[str, int]) -> str | None:
+    """Which streams, given by name, hold more symbols than so many bytes may; None where no reader refuses them.
+
+    No writer makes such a file: what could be coded so well is stored with the codec raw.
+    """
+    bounds = [(name, symbols[name], size, FREE_SYMBOLS + SYMBOLS_A_BYTE * size) for name, size in stream_bytes.items()]
+    size = sum(stream_bytes.values())
+    bounds.append(("streams", sum(symbols.values()), size, max(FREE_IN_ALL, IN_ALL_A_BYTE * size)))
+    for name, count, size, most in bounds:
+        if count > most:
+            return f"its {name} are said to be {count:,} symbols in {size:,} bytes, expected at most {most:,}"
+    return None
 
 
 def _plain(directory: Directory) -> bytes:
     entries = directory.entries
     grids = [entry for entry in entries if entry.kind == "grid"]
     codebooks = [entry for entry in entries if entry.kind == "codebook"]
-    parts = [bytes([FLOAT_TYPES.index(directory.float_type)]), varint(len(entries))]
+    parts = [bytes([FLOAT_TYPES.index(directory.float_type)]), number_bytes(len(entries))]
     parts += [entry.name.encode("ascii") + b"\n" for entry in entries]
-    parts += [bytes([len(entry.shape)]) + b"".join(map(varint, entry.shape)) for entry in entries]
+    parts += [bytes([len(entry.shape)]) + b"".join(map(number_bytes, entry.shape)) for entry in entries]
     parts += [bytes([KINDS.index(entry.kind)]) for entry in entries]
     parts += [bytes([entry.bits, NO_AXIS if entry.axis is None else entry.axis]) for entry in grids]
-    parts += [varint(entry.centers) for entry in codebooks]
+    parts += [number_bytes(entry.centers) for entry in codebooks]
     parts += [bytes([entry.shift]) for entry in entries if entry.side_numbers]
     parts += [bytes([directory.scale_exponent])] if grids else []
     text = json.dumps(directory.description, separators=(",", ":"), sort_keys=True)
     return b"".join([*parts, text.encode()])
 
 
-def _parsed(plain: Cursor) -> Directory:
+def _parsed(plain: Reader) -> Directory:
     float_type = _named(FLOAT_TYPES, plain.byte(), "float type")
-    count = plain.varint()
+    count = plain.number(bits=VARINT_BITS)
     if count > len(plain.data):
         raise ModelError(f"the directory is said to name {count:,} tensors, more than it has bytes")
     names = [_name(plain.line()) for _ in range(count)]
@@ -160,7 +171,7 @@ def _parsed(plain: Cursor) -> Directory:
     scale_exponent = plain.byte() if any(entry.kind == "grid" for entry in entries) else 0
     return Directory(
         float_type=float_type, entries=tuple(entries), scale_exponent=scale_exponent,
-        description=_description(plain.take(len(plain.data) - plain.at)),
+        description=_description(plain.rest()),
     )  # fmt: skip
 
 
@@ -176,14 +187,14 @@ def _name(line: bytes) -> str:
     return line.decode("ascii")
 
 
-def _shape(name: str, plain: Cursor) -> tuple[int, ...]:
+def _shape(name: str, plain: Reader) -> tuple[int, ...]:
     dimensions = plain.byte()
     if dimensions > MAX_DIMENSIONS:
         raise ModelError(f"{name} is said to have {dimensions} dimensions, at most {MAX_DIMENSIONS} allowed")
-    return tuple(plain.varint() for _ in range(dimensions))
+    return tuple(plain.number(bits=VARINT_BITS) for _ in range(dimensions))
 
 
-def _with_grid(entry: Entry, plain: Cursor) -> Entry:
+def _with_grid(entry: Entry, plain: Reader) -> Entry:
     bits, axis = plain.byte(), plain.byte()
     if axis != NO_AXIS and axis >= len(entry.shape):
         raise ModelError(f"{entry.name} has its scales along axis {axis} of the shape {entry.shape}")
@@ -192,14 +203,14 @@ def _with_grid(entry: Entry, plain: Cursor) -> Entry:
     return dataclasses.replace(entry, bits=bits, axis=None if axis == NO_AXIS else axis)
 
 
-def _with_centers(entry: Entry, plain: Cursor) -> Entry:
-    count = plain.varint()
+def _with_centers(entry: Entry, plain: Reader) -> Entry:
+    count = plain.number(bits=VARINT_BITS)
     if not 1 <= count <= MAX_CENTERS:
         raise ModelError(f"the codebook of {entry.name} is said to have {count:,} centers, expected 1 to 65,536")
     return dataclasses.replace(entry, centers=count)
 
 
-def _with_shift(entry: Entry, plain: Cursor) -> Entry:
+def _with_shift(entry: Entry, plain: Reader) -> Entry:
     shift = plain.byte()
     if shift > MAX_SHIFT:
         raise ModelError(f"the scales of {entry.name} are shifted by {shift} bits, expected at most {MAX_SHIFT}")

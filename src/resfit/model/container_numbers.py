@@ -56,7 +56,9 @@ def symbols_of(entry: Entry, encoding: Encoding, numbers: Array) -> Array:
     if numbers.size and not (numbers.min() >= least and numbers.max() <= greatest):
         raise ModelError(f"{entry.name} holds a number beyond {least} to {greatest}, which its encoding does not have")
     if isinstance(encoding, Float):
-        return np.where(numbers >= 0, numbers, HALF - 1 - numbers)
+        patterns = numbers.astype(np.int16)
+        patterns ^= patterns >> 15 & (HALF - 1)  # of a negative number all bits but the sign are the other way round
+        return patterns.view(np.uint16)
     return numbers - least if isinstance(encoding, Codebook) else numbers
 
 

@@ -12,7 +12,7 @@ from resfit.coding.codecs import CODECS
 from resfit.errors import ModelError
 from resfit.model.container_bytes import Sections, read_sections
 from resfit.model.container_description import spec_of
-from resfit.model.container_directory import Directory, Entry, plausible, unpack
+from resfit.model.container_directory import Directory, Entry, too_dense, unpack
 from resfit.model.container_numbers import encoding_of, symbols_of
 from resfit.model.encoding import Encoding
 from resfit.model.state import check_state
@@ -34,10 +34,9 @@ def opened(path: Path) -> tuple[Sections, Directory, ResNetSpec]:
     for entry in directory.entries:
         if (entry.kind == "int64") != entry.name.endswith(COUNTER):
             raise ModelError(f"{entry.name} is said to be {entry.kind}, and only counters are int64")
-    for name, shapes in stream_shapes(directory).items():
-        symbols = sum(math.prod(shape) for shape in shapes)
-        if not plausible(symbols, len(contents[name])):
-            raise ModelError(f"its {name} are said to be {symbols:,} symbols in {len(contents[name]):,} bytes")
+    symbols = {name: sum(map(math.prod, shapes)) for name, shapes in stream_shapes(directory).items()}
+    if wrong := too_dense(symbols, {name: len(contents[name]) for name in STREAMS}):
+        raise ModelError(wrong, hint="no writer packs so many: it is damaged, or made to fill the memory")
     stored = sum(float_bytes(entry, directory) for entry in directory.entries if entry.stream == "floats")
     if stored != len(contents["floats"]):
         raise ModelError(f"its floats have {len(contents['floats']):,} bytes, expected {stored:,}")

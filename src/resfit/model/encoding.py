@@ -11,6 +11,7 @@ import numpy as np
 from resfit.errors import ModelError
 
 Array = np.ndarray
+CHUNK = 65_536  # numbers at a time, where more would take more memory than the values themselves
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +47,9 @@ class Grid:
 
     def values(self, symbols: Array) -> Array:
         """One float32 product a symbol, the same on every machine."""
-        return np.asarray(symbols, np.float32) * self._spread(symbols.ndim)
+        values = np.array(symbols, np.float32)
+        values *= self._spread(symbols.ndim)  # in place: a file may hold one tensor as large as memory allows
+        return values
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """ModelError unless this can encode a tensor of the shape."""
@@ -93,7 +96,11 @@ class Codebook:
 
     def values(self, symbols: Array) -> Array:
         """The centers that the symbols name."""
-        return self.centers[symbols]
+        flat = np.ravel(symbols)
+        values = np.empty(flat.size, np.float32)
+        for start in range(0, flat.size, CHUNK):  # numpy makes 8 bytes of each index
+            values[start : start + CHUNK] = self.centers[flat[start : start + CHUNK]]
+        return values.reshape(np.shape(symbols))
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """A codebook encodes a tensor of any shape."""
@@ -131,7 +138,9 @@ class Float:
         patterns = np.asarray(symbols)
         if self.kind == "fp16":
             return patterns.astype(np.uint16).view(np.float16).astype(np.float32)
-        return (patterns.astype(np.uint32) << 16).view(np.float32)
+        bits = patterns.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Floats encode a tensor of any shape."""

@@ -9,6 +9,7 @@ from typing import Any
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError, UsageError
 from resfit.model.huggingface_layout import BILINEAR
+from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
 
 # ResNetConfig's own values, which a config.json leaves out where they hold
@@ -57,7 +58,7 @@ def labels_from_config(config: Mapping[str, Any], *, num_classes: int) -> tuple[
     ordered = [names.get(str(index), names.get(index)) for index in range(num_classes)]
     if None in ordered or len(names) != num_classes or ordered == [f"LABEL_{index}" for index in range(num_classes)]:
         return None
-    return tuple(str(name) for name in ordered)
+    return labels_of([str(name) for name in ordered], what="id2label")
 
 
 def preprocessing_from_config(

@@ -15,6 +15,7 @@ from torch import Tensor
 from resfit.errors import ModelError
 from resfit.model.encoding import Encoding
 from resfit.model.state import check_state
+from resfit.model.texts import SHOWN, check_text
 from resfit.nn.resnet import ResNet
 from resfit.nn.spec import ResNetSpec
 
@@ -70,11 +71,38 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The provenance that `to_dict` wrote; an unknown or missing field is a ModelError."""
-        try:
-            return cls(**{**values, "notes": tuple(values.get("notes", ()))})
-        except (TypeError, AttributeError) as error:
-            raise ModelError(f"not a provenance: {error}") from error
+        """The provenance that `to_dict` wrote, or a file of others gives; ModelError names the field that cannot be."""
+        if not isinstance(values, Mapping):
+            raise ModelError(f"not a provenance: {values!r:.{SHOWN}}, expected an object")
+        known = [item.name for item in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ModelError(f"not a provenance: unknown field {name!r:.{SHOWN}}")
+        for name in ("trained", "source"):
+            if name not in values:
+                raise ModelError(f"not a provenance: {name} is missing")
+        for name, value in values.items():
+            _check_field(name, value)
+        return cls(**{**values, "notes": tuple(values.get("notes", ()))})
+
+
+def _check_field(name: str, value: Any) -> None:
+    """ModelError unless the value is what a field of Provenance holds, as JSON has it."""
+    what = f"provenance.{name}"
+    match name:
+        case "trained":
+            if not isinstance(value, bool):
+                raise ModelError(f"{what} is {value!r:.{SHOWN}}, expected true or false")
+        case "recipe" | "data":
+            if not (value is None or isinstance(value, dict)):
+                raise ModelError(f"{what} is {value!r:.{SHOWN}}, expected an object or null")
+        case "notes":
+            if not isinstance(value, list | tuple):
+                raise ModelError(f"{what} is {value!r:.{SHOWN}}, expected a list of texts")
+            for place, note in enumerate(value):
+                check_text(note, f"{what}[{place}]")
+        case _:
+            check_text(value, what)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

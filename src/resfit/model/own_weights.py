@@ -12,6 +12,7 @@ from resfit.errors import ModelError, ResfitError
 from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import check_finite
 from resfit.model.state import DESCRIPTION, differences
+from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
 
 
@@ -34,7 +35,7 @@ def load_own_weights(path: Path) -> Model | None:
             spec=spec,
             weights=weights,
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
-            labels=tuple(str(label) for label in values["labels"]),
+            labels=labels_of(values["labels"]),
             provenance=Provenance(trained=bool(values["trained"]), source=str(path)),
         )
     except ResfitError as error:

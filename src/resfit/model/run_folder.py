@@ -22,6 +22,7 @@ from resfit.errors import ModelError, ResfitError
 from resfit.model.encoding import Codebook, Encoding, Float, Grid
 from resfit.model.model import Model, Provenance, Range
 from resfit.model.state import differences, shortened
+from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
 from resfit.storage import write_atomic
 
@@ -74,7 +75,7 @@ def load_run(folder: str | Path) -> Model:
                 name: Range(low=low, high=high) for name, (low, high) in config["activation_ranges"].items()
             },
             preprocessing=Preprocessing.from_dict(config["preprocessing"]),
-            labels=tuple(str(label) for label in config["labels"]),
+            labels=labels_of(config["labels"]),
             provenance=Provenance.from_dict(config["provenance"]),
         )
     except ModelError as error:

@@ -7,6 +7,7 @@ from resfit.nn import plan as layout
 from resfit.nn.spec import ResNetSpec
 
 SHOWN = 10  # names an error message lists of each kind
+NAME_SHOWN = 200  # characters of each: a file of others may name a tensor anything
 # In the metadata of a safetensors file of ours: a JSON object of JSON texts, the fields of engines.metadata
 DESCRIPTION = "resfit"
 
@@ -51,7 +52,7 @@ def check_state(spec: ResNetSpec, shapes: Shapes) -> None:
 def shortened(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(f"{name if name.isprintable() else repr(name):.{NAME_SHOWN}}" for name in names[:SHOWN]) + more
 
 
 def _tensors(operation: layout.Operation) -> dict[str, tuple[int, ...]]:

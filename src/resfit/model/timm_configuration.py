@@ -6,6 +6,7 @@ from typing import Any
 
 from resfit.data.preprocessing import Fit, Preprocessing
 from resfit.errors import ModelError, UsageError
+from resfit.model.texts import SHOWN, check_text, labels_of
 from resfit.model.timm_layout import ACTIVATIONS
 
 # Networks with the tensors of another, which do something without weights besides
@@ -25,17 +26,19 @@ DEFAULT_SIZE = 224
 
 def changes_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the spec that tensors do not tell; ModelError for what no spec can say."""
-    name = str(config["architecture"])
+    name = config["architecture"]
+    check_text(name, "architecture")
     if _SILENT.search(name):
         raise ModelError(f"the architecture {name} does more than its tensors tell, which resfit has no form for")
     if config.get("global_pool", "avg") != "avg":
-        raise ModelError(f"global_pool is {config['global_pool']!r}, expected 'avg'")
+        raise ModelError(f"global_pool is {config['global_pool']!r:.{SHOWN}}, expected 'avg'")
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
-        raise ModelError(f"model_args is {arguments!r}, expected an object")
+        raise ModelError(f"model_args is {arguments!r:.{SHOWN}}, expected an object")
     for argument, value in arguments.items():
         if argument != "act_layer" and argument not in _TOLD and value not in _NEUTRAL.get(argument, ()):
-            raise ModelError(f"model_args has {argument} {value!r}, which resfit has no form for")
+            check_text(argument, "an argument of model_args", most=SHOWN)
+            raise ModelError(f"model_args has {argument} {value!r:.{SHOWN}}, which resfit has no form for")
     return {"activation": _activation(arguments["act_layer"])} if "act_layer" in arguments else {}
 
 
@@ -44,7 +47,7 @@ def labels_from_config(config: Mapping[str, Any], *, num_classes: int) -> tuple[
     names = config.get("label_names", _pretrained(config).get("label_names"))
     if not isinstance(names, list) or len(names) != num_classes:
         return None
-    return tuple(str(name) for name in names)
+    return labels_of([str(name) for name in names], what="label_names")
 
 
 def preprocessing_from_config(
@@ -62,9 +65,10 @@ def preprocessing_from_config(
         fit = fits.get(values.get("crop_mode") or "center")
         if fit is None:
             fit = "letterbox" if values.get("crop_mode") == "border" else "crop"
-            notes.append(f"its crop_mode {values['crop_mode']!r} has no like here: {fit} is taken")
-        if values.get("interpolation") not in (None, "", "bilinear"):
-            notes.append(f"its preprocessing resamples by {values['interpolation']}; here linearly")
+            notes.append(f"its crop_mode {values['crop_mode']!r:.{SHOWN}} has no like here: {fit} is taken")
+        if (other := values.get("interpolation")) not in (None, "", "bilinear"):
+            check_text(other, "interpolation", most=SHOWN)
+            notes.append(f"its preprocessing resamples by {other}; here linearly")
         kept = float(values.get("crop_pct") or 1.0)
         if kept < 1:
             notes.append(
@@ -85,7 +89,7 @@ def preprocessing_from_config(
 def _pretrained(config: Mapping[str, Any]) -> Mapping[str, Any]:
     values = config.get("pretrained_cfg", config)
     if not isinstance(values, Mapping):
-        raise ModelError(f"pretrained_cfg is {values!r}, expected an object")
+        raise ModelError(f"pretrained_cfg is {values!r:.{SHOWN}}, expected an object")
     return values
 
 
@@ -100,5 +104,5 @@ def _activation(value: Any) -> str:
     if value in (None, "relu"):
         return "relu"
     if value not in known:
-        raise ModelError(f"act_layer is {value!r}, expected {', '.join(known)}")
+        raise ModelError(f"act_layer is {value!r:.{SHOWN}}, expected {', '.join(known)}")
     return known[value]

@@ -4,6 +4,7 @@ The module, the ONNX graph, the MAC count and the couplings for pruning are all 
 operation's name is its module's; names are torchvision's, and timm's where torchvision has none.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -188,8 +189,9 @@ def _norm(spec: ResNetSpec, name: str, channels: int, *, leading: bool = False) 
 
 def _groups(channels: int) -> int:
     """The most groups of equal size that hold at least GROUP_CHANNELS channels each, or one."""
-    sizes = range(min(GROUP_CHANNELS, channels), channels + 1)
-    return channels // next(size for size in sizes if channels % size == 0)
+    divisors = [size for size in range(1, math.isqrt(channels) + 1) if channels % size == 0]
+    sizes = [*divisors, *(channels // size for size in divisors)]
+    return channels // min(size for size in sizes if size >= min(GROUP_CHANNELS, channels))
 
 
 def _stem(spec: ResNetSpec) -> list[Operation]:

@@ -18,7 +18,10 @@ ActivationKind = Literal[
 
 BLOCK_CONVOLUTIONS = {"basic": 2, "bottleneck": 3, "article": 3}
 BOTTLENECK_REDUCTION = 4
-MAX_BLOCKS = 10_000  # a spec may come from a file: no depth that could not be meant
+# A spec may come from a file of others: nothing in it is larger than could be meant.
+MAX_BLOCKS = 10_000
+MAX_COUNT = 2**20  # channels (also inner and padded ones), classes, groups, strides; the widest WRN has 64,000 channels
+SHOWN = 200  # characters of a wrong value that an error repeats
 
 
 @final
@@ -26,6 +29,7 @@ MAX_BLOCKS = 10_000  # a spec may come from a file: no depth that could not be m
 class ResNetSpec:
     """A residual network of the ResNet family; `dataclasses.replace` changes it, `plan` lays it out.
 
+    Whole numbers are at most MAX_COUNT, and blocks MAX_BLOCKS; anything that cannot be is a UsageError.
     depths, widths, strides: a value a stage; a width is the channel count of the stage's sums.
     block: basic (He et al. 2015, fig. 5 left), bottleneck (right), article (1x1, 3x3, norm, 1x1).
     order: where the activation stands to the sum: post (He 2015), pre (He 2016), none (no activation after
@@ -76,7 +80,8 @@ class ResNetSpec:
         for name, kind in _CHOICES.items():
             value = getattr(self, name)
             if value not in get_args(kind):
-                raise UsageError(f"{name} is {value!r}", hint=nearest(str(value), get_args(kind)))
+                known = get_args(kind)
+                raise UsageError(f"{name} is {value!r:.{SHOWN}}", hint=nearest(str(value)[:SHOWN], known))
         self._validate_counts()
         if not 0 < self.mid_ratio <= 64:
             raise UsageError(f"mid_ratio is {self.mid_ratio}, expected more than 0 and at most 64")
@@ -91,15 +96,14 @@ class ResNetSpec:
     def _validate_counts(self) -> None:
         stages = len(self.depths)
         if not stages or len(self.widths) != stages or len(self.strides) != stages:
-            raise UsageError(
-                f"depths {self.depths}, widths {self.widths}, strides {self.strides}: expected one a stage"
-            )
+            given = f"depths {self.depths}, widths {self.widths}, strides {self.strides}"
+            raise UsageError(f"{given:.{SHOWN}}: expected one a stage")
         for name in ("depths", "widths", "strides", "groups", "stem_width", "num_classes", "in_channels"):
             value = getattr(self, name)
-            if not _whole(*(value if isinstance(value, tuple) else (value,)), least=1):
-                raise UsageError(f"{name} is {value!r}, expected whole numbers of at least 1")
+            if not _counts(*(value if isinstance(value, tuple) else (value,)), least=1):
+                raise UsageError(f"{name} is {value!r:.{SHOWN}}, expected whole numbers {_FROM_ONE}")
         if sum(self.depths) > MAX_BLOCKS:
-            raise UsageError(f"depths {self.depths} are more than {MAX_BLOCKS} blocks")
+            raise UsageError(f"depths {self.depths!s:.{SHOWN}} are more than {MAX_BLOCKS} blocks")
         if self.groups > 1 and self.block != "bottleneck":
             raise UsageError(f"groups is {self.groups}, and only a bottleneck block has groups")
         if self.block == "article" and self.order == "pre":
@@ -112,24 +116,27 @@ class ResNetSpec:
             shape = tuple(tuple(len(block) for block in stage) for stage in self.inner_widths)
             inner = BLOCK_CONVOLUTIONS[self.block] - 1
             if shape != tuple((inner,) * depth for depth in self.depths):
-                raise UsageError(f"inner_widths must give {inner} widths a block for depths {self.depths}")
+                depths = f"{self.depths!s:.{SHOWN}}"
+                raise UsageError(f"inner_widths must give {inner} widths a block for depths {depths}")
         if self.shortcut_pads is not None and (
             len(self.shortcut_pads) != len(self.depths)
-            or any(len(pair) != 2 or not _whole(*pair, least=0) for pair in self.shortcut_pads)
+            or any(len(pair) != 2 or not _counts(*pair, least=0) for pair in self.shortcut_pads)
         ):
             raise UsageError(
-                f"shortcut_pads is {self.shortcut_pads}, expected (before, after) for each of {len(self.depths)} stages"
+                f"shortcut_pads is {self.shortcut_pads!s:.{SHOWN}}, expected (before, after) of at most {MAX_COUNT:,} "
+                f"for each of {len(self.depths)} stages"
             )
         for name, count in (("stem_inner_widths", 2), ("se_widths", len(self.depths))):
             value = getattr(self, name)
-            if value is not None and not (len(value) == count and _whole(*value, least=1)):
-                raise UsageError(f"{name} is {value}, expected {count} whole numbers of at least 1")
+            if value is not None and not (len(value) == count and _counts(*value, least=1)):
+                raise UsageError(f"{name} is {value!s:.{SHOWN}}, expected {count} whole numbers {_FROM_ONE}")
 
     def _validate_block(self, stage: int, block: int) -> None:
         inner = self.inner(stage, block)
-        if not _whole(*inner, least=1) or any(width % self.groups for width in inner):
+        if not _counts(*inner, least=1) or any(width % self.groups for width in inner):
             raise UsageError(
-                f"stage {stage + 1} has inner widths {inner}, expected at least 1 and multiples of groups {self.groups}"
+                f"stage {stage + 1} has inner widths {inner!s:.{SHOWN}}, expected multiples of groups {self.groups} "
+                f"{_FROM_ONE}"
             )
         before, after = self.block_channels(stage, block)
         changes = before != after or self.block_stride(stage, block) != 1
@@ -192,10 +199,10 @@ class ResNetSpec:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in values:
             if name not in fields:
-                raise UsageError(f"unknown field {name!r} of a ResNetSpec", hint=nearest(name, fields))
+                raise UsageError(f"unknown field {name!r:.{SHOWN}} of a ResNetSpec", hint=nearest(name[:SHOWN], fields))
         try:
             return cls(**{name: _tuples(value) for name, value in values.items()})
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise UsageError(f"not a ResNetSpec: {error}") from error
 
 
@@ -210,8 +217,11 @@ _CHOICES = {
 }
 
 
-def _whole(*values: Any, least: int) -> bool:
-    return all(type(value) is int and value >= least for value in values)
+_FROM_ONE = f"of at least 1 and at most {MAX_COUNT:,}"
+
+
+def _counts(*values: Any, least: int) -> bool:
+    return all(type(value) is int and least <= value <= MAX_COUNT for value in values)
 
 
 def _tuples(value: Any) -> Any:
