@@ -75,7 +75,7 @@ def test_a_speedup_removes_channels_and_is_measured(digits_run: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("at_home")
-@pytest.mark.parametrize("file_kb", [None, 4.0])
+@pytest.mark.parametrize("file_kb", [None, 1.2])
 def test_where_pruning_alone_loses_too_much_few_points_show_it(
     digits_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_kb: float | None
 ) -> None:
