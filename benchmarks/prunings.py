@@ -3,8 +3,9 @@
     python benchmarks/prunings.py MODEL DATA RUN=JSON.. [--out results/prune_recipes.json]
 
 RUN is a folder that prune_published.py trained in, JSON what it wrote. How near the answers are is measured on images
-that no network was trained on as they are: blends of training images, as `resfit compress` chooses by, and validation
-images turned by up to 20 degrees. The test images are not read: what was lost on them stands in JSON.
+that no network was trained on as they are, though the original knows what they are made of: blends of training images,
+as `resfit compress` chooses by, and validation images turned by up to 20 degrees. The test images are not read: what
+was lost on them stands in JSON.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def main() -> int:
         model, found = load(folder), json.loads(Path(file).read_bytes())
         if weights_sha256(model) != found["weights_sha256"]["after"]:
             raise UsageError(f"{folder} is not the run of {file}", hint="name the run that wrote it")
-        row: dict[str, Any] = {name: found["recipe"].get(name) or 0.0 for name in RECIPE}
+        row: dict[str, Any] = {"result": Path(file).name, **{name: found["recipe"].get(name) or 0.0 for name in RECIPE}}
         row |= {name: found[name] for name in FOUND}
         for name, reference in references.items():
             agreement = reference.agreement(model)
