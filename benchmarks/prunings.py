@@ -49,7 +49,7 @@ def main() -> int:
         row |= {name: found[name] for name in FOUND}
         for name, reference in references.items():
             agreement = reference.agreement(model)
-            row |= {f"{name}_divergence": agreement.divergence, f"{name}_disagreement": agreement.disagreement}
+            row |= {f"{name}_divergence": agreement.divergence, f"{name}_differing": agreement.disagreement}
         rows.append(row)
         print(row, flush=True)
     drops = [row["drop"] for row in rows]
