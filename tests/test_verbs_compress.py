@@ -133,6 +133,8 @@ def test_a_result_does_not_take_the_place_of_what_it_is_made_of(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"would take the place of .*small\.resfit itself"):
         compress(path, "digits")
+    with pytest.raises(UsageError, match="elsewhere"):  # what is not there is said so, whatever lies beside it
+        compress(str(Path(path).rename("elsewhere.resfit").with_suffix("")), "digits")
 
 
 @pytest.mark.usefixtures("at_home")

@@ -56,11 +56,7 @@ def compress(
     _check_channels(speedup, importance, width_multiple)
     _check_smaller(method, speedup, sparsity, epochs)
     _check_bits(method, bits)
-    path = Path(out) if out is not None else Path(Path(model).resolve().stem + ".resfit")
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder", hint=f"name a file, for example {path / 'model.resfit'}")
-    if out is None and path.exists() and path.samefile(model):
-        raise UsageError(f"the result would take the place of {model} itself", hint="name another file with --out")
+    path = _output(out, model)
     from resfit.verbs.compressing import Job
 
     job = Job(
@@ -97,6 +93,15 @@ def render(result: dict[str, Any]) -> str:
     if result["work_folder"] is not None:
         lines.append(f"kept      {result['work_folder']}: the same command with another wish goes on with it")
     return "\n".join(lines)
+
+
+def _output(out: str | None, model: str) -> Path:
+    path = Path(out) if out is not None else Path(Path(model).resolve().stem + ".resfit")
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder", hint=f"name a file, for example {path / 'model.resfit'}")
+    if out is None and path.resolve() == Path(model).resolve():
+        raise UsageError(f"the result would take the place of {model} itself", hint="name another file with --out")
+    return path
 
 
 def _wish(max_drop: float | None, file_kb: float | None) -> Any:
