@@ -23,6 +23,8 @@
 #define DIRECTORY_LIMIT (1u << 24)
 #define FREE_SYMBOLS 65536
 #define SYMBOLS_A_BYTE 4096
+#define FREE_IN_ALL ((uint64_t)1 << 27) /* of the three streams together */
+#define IN_ALL_A_BYTE 32
 #define MAX_DIMENSIONS 4
 #define MAX_NAME 255
 #define MAX_SHIFT 23
@@ -1477,9 +1479,22 @@ static unsigned open_sections(const uint8_t *data, size_t size, Stream *sections
     return codec;
 }
 
+/* What the three streams are to hold, checked before any memory is taken for it; each section is smaller than 2^56. */
+static void check_density(const Stream *sections, const Directory *directory) {
+    uint64_t most = IN_ALL_A_BYTE * (uint64_t)(sections[KERNELS].size + sections[VECTORS].size + sections[SCALES].size);
+    uint64_t total = 0, index;
+    if (most < FREE_IN_ALL) most = FREE_IN_ALL;
+    for (index = 0; index < directory->count; index++) {
+        const Entry *entry = &directory->entries[index];
+        total += (entry->kind >= GRID ? entry->elements : 0) + entry->sides;
+        if (total > most) fail("so few bytes hold no so many numbers");
+    }
+}
+
 /* Decode the three streams into the entries. */
 static void decode_streams(unsigned codec, const Stream *sections, Directory *directory) {
     unsigned section;
+    check_density(sections, directory);
     for (section = KERNELS; section <= SCALES; section++) {
         Array *arrays = allocate(directory->count, sizeof *arrays);
         uint64_t index, count = 0;

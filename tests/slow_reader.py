@@ -36,11 +36,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], b
     matrices = [entry for entry in entries if entry["kind"] >= GRID and len(entry["shape"]) >= 2]
     rows = [entry for entry in entries if entry["kind"] >= GRID and len(entry["shape"]) < 2]
     sided = [entry for entry in entries if entry["kind"] in (GRID, CODEBOOK)]
-    for own, data, shapes in (
+    streams = (
         (matrices, kernels, [entry["shape"] for entry in matrices]),
         (rows, vectors, [entry["shape"] for entry in rows]),
         (sided, scales, [(entry["sides"],) for entry in sided]),
-    ):
+    )
+    count = sum(math.prod(shape) for _, _, shapes in streams for shape in shapes)
+    if count > max(2**27, 32 * sum(len(data) for _, data, _ in streams)):
+        raise ValueError("more numbers than so few bytes hold")
+    for own, data, shapes in streams:
         if sum(map(math.prod, shapes)) > 65_536 + 4_096 * len(data):
             raise ValueError("more numbers than so few bytes hold")
         if not shapes and data:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slow_reader
 import torch
+from c_reader import run
 from container_files import assert_equal, at_kinds, rewrite, varied_model, with_checksum
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,12 +161,16 @@ def test_bombs_take_no_memory(tmp_path: Path, whole: bytes) -> None:
     assert megabytes < 60
 
 
-def test_all_streams_together_are_bounded(tmp_path: Path, whole: bytes) -> None:
+def test_all_streams_together_are_bounded_in_every_reader(tmp_path: Path, whole: bytes, unpack: Path) -> None:
     """Half a billion weights in 200 kB, which the bound of one stream allows: refused before anything is decoded."""
     path = tmp_path / "c.resfit"
     path.write_bytes(whole)
     rewrite(path, plain=grown, kernels=lambda _: bytes(200_000), vectors=lambda _: bytes(200_000))
     refused(path, r"its streams are said to be [\d,]+ symbols in")
+    with pytest.raises(ValueError, match="more numbers than so few bytes hold"):
+        slow_reader.read(path)
+    done = run(unpack, path, tmp_path / "weights")
+    assert (done.returncode, "so few bytes hold no so many numbers" in done.stderr) == (1, True)
 
 
 def test_every_network_of_the_table_may_be_as_sparse_as_a_stream_allows() -> None:
