@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from resfit.data.listing import Listing
-from resfit.errors import DataError
+from resfit.errors import DataError, ModelError
+from resfit.texts import labels_of
 
 WHOLE = "whole"  # the name of a set that declares no split
 
@@ -14,13 +15,20 @@ WHOLE = "whole"  # the name of a set that declares no split
 class Origin:
     """What a path declares: `listings` by role (or `WHOLE`), read when called; `where` names each for people.
 
-    `basis` says what a hash-seeded cut goes by, such as "file names".
+    `basis` says what a hash-seeded cut goes by, such as "file names". DataError for labels that a model's files
+    could not tell again.
     """
 
     labels: tuple[str, ...]
     listings: Mapping[str, Callable[[], Listing]]
     where: Mapping[str, str]
     basis: str
+
+    def __post_init__(self) -> None:
+        try:
+            labels_of(self.labels, what="class names")
+        except ModelError as error:
+            raise DataError(f"{next(iter(self.where.values()))}: {error.message}", hint=error.hint) from error
 
 
 # What folders and files of a split are called, in any case.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from resfit.data.preprocessing import Preprocessing
-from resfit.errors import EngineError, UsageError, nearest
+from resfit.errors import EngineError, ModelError, UsageError, nearest
 from resfit.nn.spec import ResNetSpec
+from resfit.texts import labels_of
 
 DAMAGED = "it was cut short or changed: copy it again, or export the model anew"
 
@@ -64,9 +65,9 @@ class Metadata:
             }
             values["spec"] = ResNetSpec.from_dict(values["spec"])
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-            values["labels"] = tuple(values["labels"])
+            values["labels"] = labels_of(values["labels"])
             return cls(**values)
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+        except (KeyError, TypeError, ValueError, UsageError, ModelError) as error:
             raise EngineError(
                 f"{source} carries no resfit metadata ({error})",
                 hint="artifacts are written by: resfit export MODEL --out FILE",

@@ -7,8 +7,8 @@ from resfit.data.labels import mere_numbers, numbered
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError
 from resfit.model.model import Model, Provenance, Range
-from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
+from resfit.texts import labels_of
 
 # Of files of version 1, for ever: what a field left out means. The class may change its own defaults.
 SPEC_DEFAULTS: dict[str, Any] = {

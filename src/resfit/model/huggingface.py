@@ -9,8 +9,8 @@ from typing import Any
 from resfit.data.preprocessing import Preprocessing
 from resfit.errors import ModelError, UsageError
 from resfit.model.huggingface_layout import BILINEAR
-from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
+from resfit.texts import labels_of
 
 # ResNetConfig's own values, which a config.json leaves out where they hold
 DEFAULTS: Mapping[str, Any] = {

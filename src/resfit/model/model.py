@@ -15,9 +15,9 @@ from torch import Tensor
 from resfit.errors import ModelError
 from resfit.model.encoding import Encoding
 from resfit.model.state import check_state
-from resfit.model.texts import SHOWN, check_text
 from resfit.nn.resnet import ResNet
 from resfit.nn.spec import ResNetSpec
+from resfit.texts import SHOWN, check_text
 
 if TYPE_CHECKING:
     from resfit.data.preprocessing import Preprocessing

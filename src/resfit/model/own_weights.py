@@ -12,8 +12,8 @@ from resfit.errors import ModelError, ResfitError
 from resfit.model.model import Model, Provenance
 from resfit.model.run_folder import check_finite
 from resfit.model.state import DESCRIPTION, differences
-from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
+from resfit.texts import labels_of
 
 
 def load_own_weights(path: Path) -> Model | None:

@@ -22,9 +22,9 @@ from resfit.errors import ModelError, ResfitError
 from resfit.model.encoding import Codebook, Encoding, Float, Grid
 from resfit.model.model import Model, Provenance, Range
 from resfit.model.state import differences, shortened
-from resfit.model.texts import labels_of
 from resfit.nn.spec import ResNetSpec
 from resfit.storage import write_atomic
+from resfit.texts import labels_of
 
 SCHEMA_VERSION = 1
 CONFIG = "config.json"

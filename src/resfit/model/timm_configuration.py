@@ -6,8 +6,8 @@ from typing import Any
 
 from resfit.data.preprocessing import Fit, Preprocessing
 from resfit.errors import ModelError, UsageError
-from resfit.model.texts import SHOWN, check_text, labels_of
 from resfit.model.timm_layout import ACTIVATIONS
+from resfit.texts import SHOWN, check_text, labels_of
 
 # Networks with the tensors of another, which do something without weights besides
 _SILENT = re.compile(r"aa\d|blur|_gn$|rs\d")

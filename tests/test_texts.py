@@ -9,16 +9,19 @@ import safetensors
 import safetensors.torch
 from container_files import rewrite, varied_model
 from foreign_folders import huggingface_files, timm_files, write
+from PIL import Image
 from small_models import small_model, small_spec
 
+from resfit.data.sources import open_data
+from resfit.engines.metadata import Metadata
 from resfit.engines.weights import write_weights
-from resfit.errors import ModelError
+from resfit.errors import DataError, EngineError, ModelError
 from resfit.model.container import save_container
 from resfit.model.load import load
 from resfit.model.model import Model
 from resfit.model.run_folder import save
 from resfit.model.state import DESCRIPTION, shortened
-from resfit.model.texts import MOST_LABEL, labels_of
+from resfit.texts import MOST_LABEL, labels_of
 
 LEGAL = (
     "n01440764 tench, Tinca tinca",
@@ -88,6 +91,31 @@ def test_labels_that_steer_a_terminal_or_fill_it_are_refused(tmp_path: Path, sou
     assert "[1]" in caught.value.message
     assert str(caught.value).replace("\n", "").isprintable()
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("label", ["\x1b]0;owned\x07", "a\nb"], ids=ascii)
+def test_data_with_class_names_that_no_model_could_keep_is_refused_before_the_work(tmp_path: Path, label: str) -> None:
+    for name in ("one", label):
+        folder = tmp_path / name
+        folder.mkdir()
+        for index in range(10):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / f"{index}.png")
+    with pytest.raises(
+        DataError, match=r"class names\[\d\] is .*, expected a text without control characters"
+    ) as caught:
+        open_data(tmp_path)
+    assert str(tmp_path) in caught.value.message
+    assert str(caught.value).replace("\n", "").isprintable()
+
+
+def test_labels_of_an_artifact_cannot_steer_a_terminal() -> None:
+    strings = Metadata(
+        spec=small_spec(), preprocessing=varied_model().preprocessing, labels=("one", "two"), precision="fp32",
+        converted_layers=0, trained=True, resfit_version="1",
+    ).to_strings()  # fmt: skip
+    assert Metadata.from_strings(strings, source="m.onnx").labels == ("one", "two")
+    with pytest.raises(EngineError, match=r"m.onnx carries no resfit metadata \(labels\[1\] is '\\x1b\[2J'"):
+        Metadata.from_strings({**strings, "labels": json.dumps(["one", "\x1b[2J"])}, source="m.onnx")
 
 
 def test_a_folder_may_have_any_name_that_fits_a_file_system() -> None:
