@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resfit.engines.quantisation import quantised_layers
 from resfit.errors import UsageError
-from resfit.model.encoding import Encoding, Float, Grid
+from resfit.model.encoding import Encoding, Float, Grid, nearest_values
 from resfit.model.fold import fold
 from resfit.model.model import Model
 
@@ -46,7 +46,7 @@ def encoded(model: Model, encodings: dict[str, Encoding]) -> Model:
 
 def dequantised(tensor: Tensor, encoding: Encoding) -> Tensor:
     """The nearest values that the encoding has, in the tensor's type."""
-    return torch.from_numpy(encoding.values(encoding.symbols(_array(tensor)))).to(tensor.dtype)
+    return torch.from_numpy(nearest_values(encoding, _array(tensor))).to(tensor.dtype)
 
 
 def plain(model: Model) -> Model:
@@ -77,7 +77,7 @@ def _grid(ends: Array, bits: int) -> Grid:
 
 
 def _errors(values: Array, grid: Grid) -> Array:
-    difference = grid.values(grid.symbols(values)) - values
+    difference = nearest_values(grid, values) - values
     return np.square(difference.reshape(len(values), -1), dtype=np.float64).sum(axis=1)
 
 

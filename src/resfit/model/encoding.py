@@ -149,6 +149,11 @@ class Float:
 Encoding = Grid | Codebook | Float
 
 
+def nearest_values(encoding: Encoding, values: Array) -> Array:
+    """The values nearest to these that the encoding has, float32 of the same shape."""
+    return encoding.values(encoding.symbols(values))
+
+
 def holds(encoding: Encoding, values: Array) -> bool:
     """Whether every value is one that the encoding has, so that its symbols store the tensor without loss."""
-    return bool(np.array_equal(encoding.values(encoding.symbols(values)), np.asarray(values, np.float32)))
+    return bool(np.array_equal(nearest_values(encoding, values), np.asarray(values, np.float32)))
