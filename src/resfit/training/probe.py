@@ -68,7 +68,13 @@ def probe(
     if recipe.compile == "compiled":
         check_compiler()
     recipe = dataclasses.replace(
-        recipe, balance="none", teacher=None, distill_weight=0.0, distill_temperature=None, hint_weight=0.0
+        recipe,
+        balance="none",
+        teacher=None,
+        distill_weight=0.0,
+        distill_temperature=None,
+        distill_mirrored=False,
+        hint_weight=0.0,
     )
     trials = [_Trial(network, dataclasses.replace(recipe, **values), preprocessing) for values in _combinations(recipe)]
     started = time.perf_counter()

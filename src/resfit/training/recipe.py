@@ -71,8 +71,10 @@ class Recipe:
     flip: mirror images at random; None mirrors colour images and leaves grey ones, which are mostly writing.
     rotate_degrees, color, cutout, mixup, cutmix, trivial: further augmentation, see data.augment.Augment.
     teacher: sha256 of the weights of the model that teaches; distill_weight: its share of the loss, at
-        distill_temperature (Hinton et al. 2015; None is 4); hint_weight: what each stage's distance from the teacher's
-        adds to the loss (losses.hint_loss) at the peak rate; it falls with the rate, and answers decide at last.
+        distill_temperature (Hinton et al. 2015; None is 4); distill_mirrored: its answers are the mean of those to an
+        image and to its mirror image, where images are mirrored at random; hint_weight: what each stage's distance
+        from the teacher's adds to the loss (losses.hint_loss) at the peak rate; it falls with the rate, and answers
+        decide at last.
     precision, memory_format, compile: auto is replaced by what a short measurement finds fastest.
     activation_checkpointing: computes activations again in the backward pass instead of keeping them.
     freeze_epochs: in so many first epochs only the classifier learns; the rest keeps its weights and statistics.
@@ -122,6 +124,7 @@ class Recipe:
     teacher: str | None = None
     distill_weight: float = 0.0
     distill_temperature: float | None = None
+    distill_mirrored: bool = False
     hint_weight: float = 0.0
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
@@ -182,6 +185,7 @@ class Recipe:
         lr = self.lr or self._default_lr(batch_size, network_width)
         padding = min(height, width) // CROP_SHARE if self.crop_padding is None else self.crop_padding
         momentum = DEFAULT_MOMENTUM.get(self.optimizer) if self.momentum is None else self.momentum
+        flip = channels == 3 if self.flip is None else self.flip
         return dataclasses.replace(
             self,
             batch_size=batch_size,
@@ -194,7 +198,8 @@ class Recipe:
             milestone_decay=(self.milestone_decay or DEFAULT_MILESTONE_DECAY) if self.schedule == "step" else None,
             distill_temperature=(self.distill_temperature or DEFAULT_TEMPERATURE) if self.distill_weight else None,
             crop_padding=padding,
-            flip=channels == 3 if self.flip is None else self.flip,
+            flip=flip,
+            distill_mirrored=self.distill_mirrored and flip,
         )
 
     def _default_lr(self, batch_size: int, network_width: int) -> float:

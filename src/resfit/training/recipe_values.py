@@ -131,6 +131,11 @@ def _contradictions(recipe: "Recipe") -> tuple[tuple[bool, str, str], ...]:
             "give distill_weight too, as 0.5",
         ),
         (
+            recipe.distill_mirrored and not recipe.distill_weight,
+            "distill_mirrored is of a teacher's answers, and its share of the loss, distill_weight, is 0",
+            "give distill_weight too, as 0.5",
+        ),
+        (
             bool(recipe.hint_weight) and not recipe.distill_weight,
             f"hint_weight is {recipe.hint_weight}, and distill_weight is 0: hints are a teacher's",
             "give distill_weight too, as 0.5",

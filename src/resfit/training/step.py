@@ -135,7 +135,7 @@ class TrainingStep:
         with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
             logits = self._forward(inputs, maps[0])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low == torch.bfloat16):
-            taught = None if self.teacher is None else self.teacher(part.images, maps[1])
+            taught = self._taught(part.images, maps[1])
         logits = logits.to(self.dtype)
         loss = mean_loss(
             recipe.loss,
@@ -151,6 +151,13 @@ class TrainingStep:
         apart = distillation_loss(logits, taught, recipe.distill_temperature or DEFAULT_TEMPERATURE)
         loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * apart
         return loss if maps[0] is None else loss + hint_weight * hint_loss(*maps)
+
+    def _taught(self, images: np.ndarray, maps: Taps | None) -> Tensor | None:
+        """The teacher's answers; its maps are those of the images as they are."""
+        if self.teacher is None:
+            return None
+        answers = self.teacher(images, maps)
+        return (answers + self.teacher(images[:, :, ::-1])) / 2 if self.recipe.distill_mirrored else answers
 
     def _update(self) -> None:
         recipe = self.recipe

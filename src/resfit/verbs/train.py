@@ -98,6 +98,9 @@ def train(
     teacher: Annotated[str | None, "run folder or checkpoint whose answers are learned too"] = None,
     distill_weight: Annotated[float | None, "the teacher's share of the loss (default: 0.5)"] = None,
     distill_temperature: Annotated[float | None, "how far answers are softened for it (default: 4)"] = None,
+    distill_mirrored: Annotated[
+        bool | None, "its answers are the mean of those to an image and to its mirror image (default: no)"
+    ] = None,
     hint_weight: Annotated[
         float | None, "also follow the teacher's stages, where they have its shape, with this weight (default: 0)"
     ] = None,

@@ -56,7 +56,7 @@ def chosen_recipe(source: str | None, given: Mapping[str, Any]) -> Any:
             )
     dropped = {name: value for key in values for name, value in FOLLOWS.get(key, {}).items()}
     if values.get("distill_weight") == 0:
-        dropped |= {"teacher": None, "distill_temperature": None, "hint_weight": 0.0}
+        dropped |= {"teacher": None, "distill_temperature": None, "distill_mirrored": False, "hint_weight": 0.0}
     if given["teacher"] is not None:
         weight = values.get("distill_weight", recipe.distill_weight or DEFAULT_DISTILL_WEIGHT)
         if not weight:
