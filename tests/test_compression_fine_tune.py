@@ -74,6 +74,14 @@ def test_the_teacher_the_seed_and_the_recipe_each_matter(original, smaller, digi
     assert len({plain, sha(teacher=None), sha(seed=1), sha(recipe=lower), sha(epochs=2)}) == 5
 
 
+def test_a_pruned_network_s_teacher_sees_both_sides_where_images_are_mirrored():
+    shape = {"num_images": 640, "height": 32, "width": 32}
+    assert recipe_for(SPEC).resolved(**shape, channels=3).distill_mirrored
+    assert not recipe_for(SPEC).resolved(**shape, channels=1).distill_mirrored
+    assert not recipe_for(SPEC, held=True).resolved(**shape, channels=3).distill_mirrored
+    assert not dataclasses.replace(recipe_for(SPEC), flip=False).resolved(**shape, channels=3).distill_mirrored
+
+
 def test_hints_are_where_networks_are_alike(original, smaller, digits):
     hinting = dataclasses.replace(FAST, hint_weight=8.0)
 

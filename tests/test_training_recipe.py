@@ -69,6 +69,7 @@ def test_an_unknown_field_names_the_nearest():
         ({"milestones": (0.0,), "schedule": "step"}, "expected rising numbers above 0"),
         ({"milestones": (0.5, 100), "schedule": "step"}, "some are fractions"),
         ({"distill_temperature": 2.0}, "distill_weight is 0"),
+        ({"distill_mirrored": True}, "distill_weight, is 0"),
         ({"teacher": "0" * 64}, "distill_weight, is 0"),
         ({"compile": "compiled", "precision": "fp16"}, "fp16 is for correctness"),
         ({"compile": "compiled", "activation_checkpointing": True}, "this one is compiled"),

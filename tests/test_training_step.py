@@ -251,6 +251,21 @@ def test_hints_pull_the_stages_to_the_teacher_s(teacher, values):
     assert distance(dataclasses.replace(plain, hint_weight=3.0)) < 0.7 * distance(plain)
 
 
+def test_the_teacher_may_answer_to_an_image_and_its_mirror_image_together(teacher):
+    input_layer = InputLayer(PREPROCESSING, "contiguous")
+
+    def loss(answers, **values):
+        torch.manual_seed(0)
+        recipe = dataclasses.replace(PLAIN, distill_weight=0.5, **values)
+        return TrainingStep(ResNet(SPEC).train(), recipe, teacher=answers)(_batch(), input_layer, 0.02)
+
+    def both(images, taps=None):  # noqa: ARG001
+        return (teacher(images) + teacher(np.flip(images, axis=2))) / 2
+
+    assert loss(teacher, distill_mirrored=True) == loss(both)
+    assert loss(both) != loss(teacher)
+
+
 def test_hints_fall_with_the_rate(teacher):
     input_layer = InputLayer(PREPROCESSING, "contiguous")
 

@@ -115,7 +115,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 BY_OTHER_TESTS = {
     "out", "resume", "pretrained", "freeze_epochs", "layer_decay", "epochs", "time_minutes", "patience",
     "max_unreadable", "cache", "cache_gb",
-    "teacher", "distill_weight", "distill_temperature", "hint_weight", "memory_format", "compile",
+    "teacher", "distill_weight", "distill_temperature", "distill_mirrored", "hint_weight", "memory_format", "compile",
     "activation_checkpointing", "train_memory_mb", "tensorboard", "threads",
 }  # fmt: skip
 
@@ -212,6 +212,9 @@ def test_a_teacher_is_followed_and_named_in_the_recipe(run: Any, teacher: str) -
     }  # fmt: skip
     assert len(weights) == 4
     assert run(teacher=teacher, hint_weight=2.0).weights not in weights
+    assert run(teacher=teacher, distill_mirrored=True).weights not in weights
+    unmirrored = run(teacher=teacher, flip=False)
+    assert run(teacher=teacher, flip=False, distill_mirrored=True).weights == unmirrored.weights
     assert run(recipe=str(taught.folder), teacher=teacher).weights == taught.weights
     assert run(recipe=str(taught.folder), distill_weight=0.0).weights == run().weights
     with pytest.raises(UsageError, match="there is none"):
