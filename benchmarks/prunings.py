@@ -46,6 +46,7 @@ def main() -> int:
         if weights_sha256(model) != found["weights_sha256"]["after"]:
             raise UsageError(f"{folder} is not the run of {file}", hint="name the run that wrote it")
         row: dict[str, Any] = {"result": Path(file).name, **{name: found["recipe"].get(name) or 0.0 for name in RECIPE}}
+        row["teacher_views"] = 2 if found["recipe"].get("distill_mirrored") else 1
         row |= {name: found[name] for name in FOUND}
         for name, reference in references.items():
             agreement = reference.agreement(model)
