@@ -14,6 +14,7 @@ from resfit.training import compiling
 from resfit.training import probe as probing
 from resfit.training.probe import probe
 from resfit.training.recipe import Recipe
+from resfit.training.step import NotFinite, TrainingStep
 
 SPEC = small_spec(in_channels=1)
 PREPROCESSING = Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,))
@@ -32,6 +33,7 @@ class Timed:
 
     seconds: dict[tuple[str, str, str], float]
     compiles = True
+    broken = False
     update_seconds = 0.0
 
     def __init__(self, _network, recipe, _preprocessing):
@@ -209,3 +211,22 @@ def test_compiling_must_repay_itself_and_more():
     assert compiling.repays(**times, steps=1000)
     assert not compiling.repays(**times, steps=400)
     assert not compiling.repays(**{**times, "compiled_seconds": 0.98}, steps=1e6)
+
+
+def test_numbers_that_are_not_finite_are_never_chosen(monkeypatch):
+    """As those of bf16 on maps of one pixel are, in some steps."""
+
+    class Step(TrainingStep):
+        def _update(self):
+            if self.recipe.precision == "bf16":
+                raise NotFinite("the gradient of fc.weight is not finite")
+            super()._update()
+
+    monkeypatch.setattr(probing, "TrainingStep", Step)
+    free = {"compile": "eager", "memory_format": "contiguous", "epochs": 1, "batch_size": 8}
+    found = _probe(Recipe(**free))
+    assert found.precision == "fp32"
+    assert math.isfinite(found.step_seconds)
+    with pytest.raises(UsageError, match="no step with bf16 numbers gives finite gradients") as caught:
+        _probe(Recipe(precision="bf16", **free))
+    assert "--precision fp32" in caught.value.hint

@@ -14,10 +14,11 @@ import numpy as np
 
 from resfit.data.batches import Batch
 from resfit.data.preprocessing import Preprocessing
+from resfit.errors import UsageError
 from resfit.nn.resnet import ResNet
 from resfit.training.compiling import check_compiler, repays, worth_trying
 from resfit.training.recipe import MemoryFormat, Precision, Recipe
-from resfit.training.step import InputLayer, TrainingStep
+from resfit.training.step import InputLayer, NotFinite, TrainingStep
 
 # What a probe may take: a share of the training that it decides on, so that a long one is decided on whole batches
 LEAST_SECONDS, MOST_SECONDS, PROBE_SHARE = 4.0, 60.0, 0.02
@@ -63,7 +64,8 @@ def probe(
     layout may be another, and `step_seconds` is scaled to the batch.
     planned_steps, planned_seconds: how long the training will be, whichever ends first (both unknown: short).
     Only one so long that compiling could repay itself is tried compiled, and that takes a minute or so more.
-    UsageError when the recipe asks for compiled training and there is no compiler.
+    UsageError when the recipe asks for compiled training and there is no compiler, or no combination computes finite
+    gradients; one that does not is never chosen.
     """
     if recipe.compile == "compiled":
         check_compiler()
@@ -89,6 +91,11 @@ def probe(
             break
         for trial in trials:
             trial.run(images[:count], targets[:count], counts=turn > 0)
+    if all(trial.broken for trial in trials):
+        raise UsageError(
+            f"no step with {trials[0].recipe.precision} numbers gives finite gradients for these images",
+            hint="choose --precision fp32, or larger images",
+        )
     scale = len(images) / count
     shortest = min(planned_seconds, planned_steps * min(trial.step_seconds(scale) for trial in trials))
     best = min(trials, key=lambda trial: trial.cost(scale, short=shortest < SHORT_SECONDS))
@@ -167,13 +174,20 @@ class _Trial:
         self.take_step = TrainingStep(copy.deepcopy(network), recipe)
         self.input_layer = InputLayer(preprocessing, recipe.memory_format)
         self.fastest = math.inf
+        self.broken = False
         self.update_seconds = 0.0  # of the fastest: the part that more images do not prolong
 
     def run(self, images: np.ndarray, targets: np.ndarray, *, counts: bool) -> None:
-        """One step; the first turn warms up and does not count."""
+        """One step; the first turn warms up and does not count. Once numbers are not finite, it counts as endless."""
+        if self.broken:
+            return
         started = time.perf_counter()
         batch = Batch(images=images, targets=targets, indices=np.arange(len(targets)), step=0)
-        self.take_step(batch, self.input_layer, lr=1e-4)
+        try:
+            self.take_step(batch, self.input_layer, lr=1e-4)
+        except NotFinite:  # bf16 does so on maps of a pixel or two, where fp32 does not
+            self.broken, self.fastest = True, math.inf
+            return
         seconds = time.perf_counter() - started
         if counts and seconds < self.fastest:
             self.fastest, self.update_seconds = seconds, self.take_step.update_seconds
